@@ -1,0 +1,58 @@
+"""The small demo of tests/support.py, made and prepared once per session."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import small_experiment
+from tune_accent.config.schema import Experiment
+
+if TYPE_CHECKING:
+    from tune_accent.training.inputs import TrialData
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A background job ignores SIGINT, and the processes that tests interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the small demo's data are."""
+    return tmp_path_factory.mktemp("small") / "data"
+
+
+@pytest.fixture(scope="session")
+def small_spec(small_root: Path) -> Experiment:
+    """The small experiment."""
+    return small_experiment(small_root)
+
+
+@pytest.fixture(scope="session")
+def small_data(small_spec: Experiment) -> TrialData:
+    """The small demo, made and prepared with the real classes."""
+    pytest.importorskip("espeakng_loader", reason="the demo extra")
+    import torch
+
+    from tune_accent.training.preparation import open_inputs
+
+    torch.set_num_threads(1)
+    return open_inputs(small_spec, torch.device("cpu"))
+
+
+@pytest.fixture
+def own_logger() -> Iterator[logging.Logger]:
+    """The package's logger, as it was afterwards."""
+    logger = logging.getLogger("tune_accent")
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    yield logger
+    for handler in set(logger.handlers) - set(handlers):
+        handler.close()
+    logger.handlers, logger.level, logger.propagate = handlers, level, propagate

@@ -1,0 +1,117 @@
+"""A disk that can fail: every step that changes a folder is counted, and the process can be killed or refused at any of them.
+
+A step is a call of `os` that makes, writes, syncs, renames or removes something, or half of a content that is written. The state before a
+step is the state after the one before it, so stopping before each step covers both sides. A killed process does nothing any more: every
+later step raises as well, also those of clean-up code. Linux only (`/proc/self/fd`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CALLS = ("mkdir", "rmdir", "unlink", "remove", "rename", "replace", "chmod", "fsync", "ftruncate")
+
+
+class Killed(BaseException):
+    """The process is gone: nothing may swallow this."""
+
+
+def refusal(number: int) -> Callable[[], OSError]:
+    """What a disk answers."""
+    return lambda: OSError(number, os.strerror(number))
+
+
+class Disk:
+    """Counts the steps below `root` while it is on.
+
+    Args:
+        root: the folder that is watched.
+        fail_at: index of the step that fails, and every later one with it; None: none fails.
+        error: what is raised there.
+    """
+
+    def __init__(self, root: Path, fail_at: int | None = None, error: Callable[[], BaseException] = Killed) -> None:
+        self.root, self.fail_at, self.error = str(root.resolve()), fail_at, error
+        self.steps: list[str] = []
+
+    @property
+    def failed(self) -> bool:
+        """Whether the step to fail was reached."""
+        return self.fail_at is not None and len(self.steps) > self.fail_at
+
+    def step(self, name: str, place: str, torn: Callable[[], object] = lambda: None) -> None:
+        """Note a step, or fail; `torn` leaves half of a content behind, unless the failure came before."""
+        if not place.startswith(self.root):
+            return
+        first = not self.failed
+        self.steps.append(f"{name} {place.removeprefix(self.root)}")
+        if self.failed:
+            if first:
+                torn()
+            raise self.error()
+
+    @contextmanager
+    def on(self) -> Iterator[Disk]:
+        """Watch."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name in CALLS:
+                patch.setattr(os, name, self._call(name, getattr(os, name)))
+            patch.setattr(os, "open", self._open(os.open))
+            patch.setattr(os, "write", self._write(os.write))
+            for name in ("write_bytes", "write_text"):
+                patch.setattr(Path, name, self._content(name, getattr(Path, name)))
+            patch.setattr(shutil, "copyfile", self._copy(shutil.copyfile))
+            yield self
+
+    def _call(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(target: Any, *args: Any, **kwargs: Any) -> Any:
+            self.step(name, _place(target, kwargs.get("dir_fd")))
+            return original(target, *args, **kwargs)
+
+        return call
+
+    def _open(self, original: Callable[..., int]) -> Callable[..., int]:
+        def open_(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+            if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+                self.step("open", _place(path, kwargs.get("dir_fd")))
+            return original(path, flags, *args, **kwargs)
+
+        return open_
+
+    def _write(self, original: Callable[[int, bytes], int]) -> Callable[[int, bytes], int]:
+        def write(descriptor: int, data: bytes) -> int:
+            place = _place(descriptor, None)
+            self.step("write", place)
+            self.step("write half of", place, lambda: original(descriptor, data[: len(data) // 2]))
+            return original(descriptor, data)
+
+        return write
+
+    def _content(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def write(path: Path, data: Any, *args: Any, **kwargs: Any) -> Any:
+            self.step(name, str(path.resolve()))
+            self.step("half of", str(path.resolve()), lambda: original(path, data[: len(data) // 2], *args, **kwargs))
+            return original(path, data, *args, **kwargs)
+
+        return write
+
+    def _copy(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def copy(source: Any, target: Any, **kwargs: Any) -> Any:
+            self.step("copy", _place(target, None))
+            return original(source, target, **kwargs)
+
+        return copy
+
+
+def _place(target: Any, folder: int | None) -> str:
+    if isinstance(target, int):
+        return str(Path(f"/proc/self/fd/{target}").readlink())
+    start = Path.cwd() if folder is None else Path(f"/proc/self/fd/{folder}").readlink()
+    return str(os.path.normpath(start / target))

@@ -1,0 +1,365 @@
+"""`python -m tune_accent.search`: bad input, what is answered before anything runs, and the whole search on a small real demo."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import soundfile
+
+from tests.data.small_corpora import sine, utterance
+from tests.entries.command import CONFIG, REPOSITORY, SPACE, environment, refused, run, write_search
+from tune_accent.base.files import folder_lock
+from tune_accent.data.manifest import Utterance, write_manifest
+from tune_accent.search import continuing, folder_name
+
+SEARCH = "tune_accent.search"
+
+
+def with_line(text: str, old: str, new: str) -> str:
+    assert text.count(old) == 1
+    return text.replace(old, new)
+
+
+def lr(spec: str) -> str:
+    return with_line(SPACE, "{distribution: log_uniform_values, min: 0.001, max: 0.02}", spec)
+
+
+BAD_SPACES = {
+    "min above max": (lr("{min: 0.1, max: 0.01}"), ("space.yaml:8", "parameters.lr")),
+    "no values": (lr("{values: []}"), ("space.yaml:8", "parameters.lr.values")),
+    "NaN bound": (lr("{min: .nan, max: 0.1}"), ("space.yaml:8", "parameters.lr.min")),
+    "log_uniform in exponents": (lr("{distribution: log_uniform, min: -7, max: -3}"), ("space.yaml:8", "log_uniform_values")),
+    "lr of zero on a log scale": (
+        lr("{distribution: log_uniform_values, min: 0, max: 0.1}"),
+        ("space.yaml:8", "parameters.lr.min"),
+    ),
+    "run_cap 0": (with_line(SPACE, "run_cap: 5", "run_cap: 0"), ("space.yaml:3", "run_cap")),
+    "unknown key": (with_line(SPACE, "run_cap: 5", "run_caps: 5"), ("space.yaml:3", "run_cap", "did you mean")),
+    "unknown parameter": (
+        with_line(SPACE, "lora_rank:", "lora_rang:"),
+        ("space.yaml:7", "lora_rang", "did you mean `lora_rank`"),
+    ),
+    "missing config file": (with_line(SPACE, "small.yaml", "smal.yaml"), ("space.yaml:6", "smal.yaml", "small.yaml")),
+    "tag": (with_line(SPACE, "run_cap: 5", "run_cap: !!python/object:os.system 5"), ("space.yaml:3",)),
+    "alias": (with_line(SPACE, "[2, 4]", "&a [2, 4]") + "  training.batch_size: {values: *a}\n", ("space.yaml",)),
+    "duplicate key": (SPACE + "  lora_rank: {values: [8]}\n", ("space.yaml:10", "lora_rank")),
+    "binary file": ("\x00\x01\x02", ("space.yaml", "not a text file")),
+    "empty file": ("", ("space.yaml", "empty")),
+}
+BAD_CONFIGS = {
+    "unknown key": (with_line(CONFIG, "epochs: 3", "epoch: 3"), ("small.yaml:11", "training.epoch", "did you mean `epochs`")),
+    "wrong type": (with_line(CONFIG, "epochs: 3", "epochs: three"), ("small.yaml:11", "training.epochs")),
+    "out of range": (with_line(CONFIG, "seed: 5", "seed: -5"), ("small.yaml:2", "seed")),
+    "NaN": (with_line(CONFIG, "epochs: 3", "epochs: 3\n  lr: .nan"), ("small.yaml:12", "training.lr")),
+    "missing section": (CONFIG[: CONFIG.index("data:")], ("small.yaml", "data")),
+    "not YAML": ("a: [", ("small.yaml",)),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SPACES)
+def test_a_bad_space_is_refused_with_file_line_and_key(tmp_path: Path, case: str) -> None:
+    space, words = BAD_SPACES[case]
+    write_search(tmp_path, space=space)
+    refused(run(tmp_path, SEARCH, "space.yaml"), *words)
+    assert {path.name for path in tmp_path.iterdir()} == {"space.yaml", "small.yaml"}
+
+
+@pytest.mark.parametrize("case", BAD_CONFIGS)
+def test_a_bad_config_is_refused_with_file_line_and_key(tmp_path: Path, case: str) -> None:
+    config, words = BAD_CONFIGS[case]
+    write_search(tmp_path, config)
+    refused(run(tmp_path, SEARCH, "space.yaml"), *words)
+    assert {path.name for path in tmp_path.iterdir()} == {"space.yaml", "small.yaml"}
+
+
+def test_every_error_of_both_files_is_shown_at_once(tmp_path: Path) -> None:
+    config = with_line(with_line(CONFIG, "epochs: 3", "epochs: 0"), "batch_size: 12", "batch: 12")
+    write_search(tmp_path, config, with_line(with_line(SPACE, "run_cap: 5", "run_cap: 0"), "[2, 4]", "[]"))
+    message = refused(run(tmp_path, SEARCH, "space.yaml"))
+    for place in (
+        "space.yaml:3: run_cap",
+        "space.yaml:7: parameters.lora_rank",
+        "small.yaml:11: training.epochs",
+        "small.yaml:12: training.batch",
+    ):
+        assert place in message
+
+
+BAD_ARGUMENTS = [
+    (("nowhere.yaml",), ("nowhere.yaml", "not found", "small.yaml")),
+    (("space.yaml", "--config", "nowhere.yaml"), ("nowhere.yaml", "not found")),
+    (("space.yaml", "--trials", "0"), ("--trials", "at least 1")),
+    (("space.yaml", "--max-hours", "0"), ("--max-hours", "above 0")),
+    (("space.yaml", "--max-hours", "nan"), ("--max-hours", "above 0")),
+    (("space.yaml", "--name", "../elsewhere"), ("--name", "cannot name a results folder")),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD_ARGUMENTS, ids=lambda part: " ".join(part))
+def test_bad_arguments_are_refused(tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    refused(run(write_search(tmp_path), SEARCH, *arguments), *words)
+    assert {path.name for path in tmp_path.iterdir()} == {"space.yaml", "small.yaml"}
+
+
+def test_a_search_without_a_number_of_trials_is_refused_unless_it_is_a_grid(tmp_path: Path) -> None:
+    space = with_line(SPACE, "run_cap: 5\n", "")
+    refused(run(write_search(tmp_path, space=space), SEARCH, "space.yaml"), "how many trials", "--trials 16")
+    write_search(tmp_path, space=with_line(lr_values(space), "method: random", "method: grid"))
+    assert "8 trials of" in run(tmp_path, SEARCH, "space.yaml", "--validate").stdout
+
+
+def lr_values(space: str) -> str:
+    return with_line(space, "{distribution: log_uniform_values, min: 0.001, max: 0.02}", "{values: [0.001, 0.01]}")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("space.yaml", "--validate")], ids=lambda arguments: arguments[-1])
+@pytest.mark.parametrize("module", [SEARCH, "tune_accent"])
+def test_help_and_validate_import_nothing_heavy(tmp_path: Path, module: str, arguments: tuple[str, ...]) -> None:
+    words = arguments if module == SEARCH else ("search", *arguments)
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['x', *{words!r}]\n"
+        f"try:\n    runpy.run_module({module!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "heavy = ('torch', 'ray', 'optuna', 'pandas', 'sklearn', 'scipy', 'transformers', 'peft', 'qwen_tts', 'wandb', 'rich', 'tensorboardX')\n"
+        "sys.stderr.write(repr([name for name in heavy if name in sys.modules]))\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=write_search(tmp_path), env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stderr == "[]", done.stderr
+    assert (
+        "--accept-environment" in done.stdout
+        or "5 trials of lora_rank, lr, leakage_weight (random), 3 epochs at most" in done.stdout
+    )
+
+
+def test_dry_run_tells_and_writes_nothing(tmp_path: Path) -> None:
+    done = run(write_search(tmp_path), SEARCH, "space.yaml", "--dry-run", "--trials", "7")
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert "seed: 5" in done.stdout and "trial 3: rank" in done.stdout and "# epochs: 13 to 21 (7 trials of 3" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"space.yaml", "small.yaml"}
+
+
+def test_the_shipped_search_is_fine() -> None:
+    done = run(REPOSITORY, SEARCH, "search_spaces/lora.yaml", "--validate")
+    assert done.returncode == 0 and done.stderr == "" and "16 trials of lora_rank" in done.stdout
+
+
+def test_the_line_that_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
+    assert continuing(["my space.yaml", "--fresh"]) == ".venv/bin/python -m tune_accent.search 'my space.yaml'"
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    assert continuing(["s.yaml", "--name", "x"]) == "python -m tune_accent.search s.yaml --name x"
+    assert folder_name("lora_2.old-1") == "lora_2.old-1"
+
+
+# -- data that cannot be used ----------------------------------------------------------------------------------------------------------
+
+PREPARED = with_line(CONFIG, "{kind: demo, preset: EN3, speakers: 8, texts: 6}", "{kind: prepared}")
+
+
+def corpus(folder: Path, speakers: dict[str, int]) -> list[Utterance]:
+    """A corpus of tones with a manifest: accent → speakers, who all read three sentences."""
+    rows = []
+    for accent, count in speakers.items():
+        for number in range(count):
+            for text in range(3):
+                row = replace(utterance(f"{accent}{number}", accent, text, f"t{text}", gender="MF"[number % 2]), duration_s=1.0)
+                path = folder / row.audio_path
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, sine(1.0, 200.0 + 40 * number + 10 * text), 24_000)
+                rows.append(row)
+    write_manifest(folder, rows)
+    return rows
+
+
+@pytest.fixture
+def prepared_search(tmp_path: Path) -> Iterator[Path]:
+    """A search over `data/small`; afterwards: no results, and no half-made cache."""
+    yield write_search(tmp_path, PREPARED)
+    assert not (tmp_path / "ray_results").exists()
+    assert not list(tmp_path.rglob("*.tmp")) and not list(tmp_path.glob("data/small/prepared/record-*"))
+
+
+@pytest.mark.slow
+def test_a_data_path_that_is_not_there(prepared_search: Path) -> None:
+    refused(run(prepared_search, SEARCH, "space.yaml"), "data.root: data/small", "not there", "tune_accent.prepare")
+    assert not (prepared_search / "data").exists()
+
+
+@pytest.mark.slow
+def test_an_accent_with_one_speaker(prepared_search: Path) -> None:
+    corpus(prepared_search / "data" / "small", {"north": 4, "south": 1})
+    refused(run(prepared_search, SEARCH, "space.yaml"), "south", "1")
+
+
+@pytest.mark.slow
+def test_a_corrupt_wav(prepared_search: Path) -> None:
+    rows = corpus(prepared_search / "data" / "small", {"north": 4, "south": 4})
+    path = prepared_search / "data" / "small" / rows[0].audio_path
+    path.write_bytes(b"RIFF\x00\x00\x00\x00 not audio")
+    refused(run(prepared_search, SEARCH, "space.yaml"), f"data/small/{rows[0].audio_path}", "cannot be decoded")
+
+
+@pytest.mark.slow
+def test_a_manifest_path_that_leaves_its_folder(prepared_search: Path) -> None:
+    root = prepared_search / "data" / "small"
+    corpus(root, {"north": 4, "south": 4})
+    lines = (root / "manifest.jsonl").read_text().splitlines()
+    lines[4] = json.dumps({**json.loads(lines[4]), "audio_path": "../../secret.wav"})
+    (root / "manifest.jsonl").write_text("\n".join(lines) + "\n")
+    refused(run(prepared_search, SEARCH, "space.yaml"), "manifest.jsonl:5", "audio_path", "'../../secret.wav'", "`..`")
+
+
+# -- the whole search ------------------------------------------------------------------------------------------------------------------
+
+needs_demo = pytest.mark.skipif(importlib.util.find_spec("espeakng_loader") is None, reason="the demo extra")
+FOLDER = {
+    "best",
+    "best.json",
+    "environment.json",
+    "epochs.jsonl",
+    "logs",
+    "optuna.db",
+    "spec.sha256",
+    "spec.yaml",
+    "suggestions",
+    "tensorboard",
+    "timing.csv",
+    "trials",
+    "trials.csv",
+}
+
+
+def digest(root: Path) -> str:
+    return hashlib.sha256((root / "trials.csv").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the small search was run with one worker."""
+    folder = write_search(tmp_path_factory.mktemp("search"))
+    (folder / "one.yaml").write_text(with_line(CONFIG, "workers: 2", "workers: 1"))
+    done = run(folder, SEARCH, "space.yaml", "--config", "one.yaml", "--name", "one")
+    assert done.returncode == 0, done.stderr
+    assert "Best trial: " in done.stdout and "Verdict: " in done.stdout and "Traceback" not in done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("[5/5] ")]
+    return folder
+
+
+@needs_demo
+@pytest.mark.slow
+def test_the_folder_is_whole_and_holds_no_pickle(searched: Path) -> None:
+    root = searched / "ray_results" / "one"
+    assert {path.name for path in root.iterdir()} - {".lock"} == FOLDER
+    kinds = {
+        path.suffix for path in root.rglob("*") if path.is_file() and "tensorboard" not in path.parts and path.name != ".lock"
+    }
+    assert kinds == {".json", ".jsonl", ".csv", ".yaml", ".sha256", ".db", ".md", ".log", ".safetensors"}
+    assert (root / "timing.csv").read_text().startswith("launch,trial,epoch,worker,started,seconds,peak_mb\n1,")
+    rows = (root / "trials.csv").read_text().splitlines()
+    assert len(rows) == 6 and rows[0].startswith("trial,state,epochs,lora_rank,lora_alpha,lr,leakage_weight,accent_f1,")
+
+
+@needs_demo
+@pytest.mark.slow
+def test_a_second_call_prints_the_result_and_trains_nothing(searched: Path) -> None:
+    root = searched / "ray_results" / "one"
+    before = (digest(root), (root / "timing.csv").read_bytes(), (root / "best.json").read_bytes())
+    done = run(searched, SEARCH, "space.yaml", "--config", "one.yaml", "--name", "one")
+    assert done.returncode == 0 and "Best trial: " in done.stdout and "[" not in done.stderr, done.stderr
+    assert (digest(root), (root / "timing.csv").read_bytes(), (root / "best.json").read_bytes()) == before
+
+
+@needs_demo
+@pytest.mark.slow
+def test_two_workers_killed_on_the_way_give_the_same_table(searched: Path) -> None:
+    """SIGKILL of the whole process group, twice; then the same command finishes. Also: a second process is refused, Ctrl-C exits 130."""
+    root = searched / "ray_results" / "two"
+    for ending in (signal.SIGKILL, signal.SIGKILL, signal.SIGINT):
+        _interrupted(searched, root, ending)
+    done = run(searched, SEARCH, "space.yaml", "--name", "two")
+    assert done.returncode == 0, done.stderr
+    assert digest(root) == digest(searched / "ray_results" / "one")
+    assert (root / "epochs.jsonl").read_bytes() == (searched / "ray_results" / "one" / "epochs.jsonl").read_bytes()
+    assert {path.name for path in root.iterdir()} - {".lock"} == FOLDER and not list(root.rglob("*.tmp"))
+
+
+def _interrupted(folder: Path, root: Path, ending: signal.Signals) -> None:
+    """One launch that is ended after two more epochs."""
+    known = len(list(root.glob("trials/*/*.json")))
+    command = [sys.executable, "-m", SEARCH, "space.yaml", "--name", "two"]
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while len(list(root.glob("trials/*/*.json"))) < known + 2:
+            assert process.poll() is None and time.monotonic() < deadline, process.stderr and process.stderr.read()
+            time.sleep(0.05)
+        if ending == signal.SIGINT:
+            refused(run(folder, SEARCH, "space.yaml", "--name", "two"), f"process {process.pid} is working in this folder")
+            process.send_signal(ending)
+        else:
+            family = psutil.Process(process.pid).children(recursive=True)
+            os.killpg(process.pid, ending)
+            for orphan in family:  # Ray's daemons have sessions of their own
+                if orphan.is_running():
+                    orphan.kill()
+        out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    if ending == signal.SIGINT:
+        assert process.returncode in (0, 130)
+        if process.returncode == 130:
+            assert "To continue:" in out and "tune_accent.search space.yaml --name two" in out
+    else:
+        assert process.returncode == -ending
+
+
+@needs_demo
+@pytest.mark.slow
+def test_ctrl_c_while_the_data_are_made_is_quiet_and_the_next_call_goes_on(tmp_path: Path) -> None:
+    write_search(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-m", SEARCH, "space.yaml"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("data/small/audio/*/*.wav"))) < 5:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == "" and "Traceback" not in err, err
+    assert not (tmp_path / "ray_results").exists() and not (tmp_path / "data" / "small" / "manifest.jsonl").exists()
+
+
+@needs_demo
+@pytest.mark.slow
+def test_a_changed_config_is_refused_and_a_lock_is_respected(searched: Path) -> None:
+    root = searched / "ray_results" / "one"
+    before = digest(root)
+    (searched / "changed.yaml").write_text(with_line(CONFIG, "batch_size: 12", "batch_size: 9"))
+    done = run(searched, SEARCH, "space.yaml", "--config", "changed.yaml", "--name", "one")
+    refused(done, "ray_results/one", "training.batch_size: 12 → 9", "--fresh", "--name")
+    with folder_lock(root):
+        done = run(searched, SEARCH, "space.yaml", "--config", "one.yaml", "--name", "one", "--fresh")
+        refused(done, f"process {os.getpid()} is working in this folder")
+    assert digest(root) == before and not root.with_name("one.old-1").exists()

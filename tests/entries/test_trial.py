@@ -1,0 +1,111 @@
+"""`python -m tune_accent.trial`: the one program that both engines run, on the small real demo; and every command under one name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.entries.command import refused, run, write_search
+from tune_accent.__main__ import app
+from tune_accent.base.errors import UserError
+from tune_accent.config.load import dump_experiment, resolve
+from tune_accent.config.schema import Experiment
+from tune_accent.trial import parameters
+
+if TYPE_CHECKING:
+    from tune_accent.training.inputs import TrialData
+
+TRIAL = "tune_accent.trial"
+
+
+def test_parameters_are_read_as_the_config_reads_them() -> None:
+    given = [
+        "--lora_rank=8",
+        "--lr=1e-3",
+        "--model.language=english",
+        "--training.patience=null",
+        "--leakage_weight=0",
+    ]
+    assert parameters(given) == {
+        "lora_rank": 8,
+        "lr": 1e-3,
+        "model.language": "english",
+        "training.patience": None,
+        "leakage_weight": 0,
+    }
+    assert parameters([]) == {}
+
+
+@pytest.mark.parametrize("arguments", [["--lr"], ["--lr", "0.1"], ["lr=0.1"], ["--=3"], ["-lr=3"]], ids=" ".join)
+def test_what_is_no_parameter_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(UserError, match="cannot read the argument") as mistake:
+        parameters(arguments)
+    assert mistake.value.fix is not None and "--NAME=VALUE" in mistake.value.fix
+
+
+def test_a_parameter_is_given_once() -> None:
+    with pytest.raises(UserError, match="--lr is given twice"):
+        parameters(["--lr=0.1", "--lr=0.2"])
+
+
+BAD = [
+    (("--lora_rang=8",), ("command line", "lora_rang", "did you mean `lora_rank`")),
+    (("--lora_rank=0", "--lr=fast"), ("lora_rank", "lr")),
+    (("--model.layer=9",), ("layer must be at most tiny.layers (2)",)),
+    (("--lora_rank",), ("cannot read the argument '--lora_rank'",)),
+    (("--config=nowhere.yaml",), ("nowhere.yaml", "not found")),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD, ids=lambda part: " ".join(part))
+def test_bad_input_is_one_message(tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    write_search(tmp_path)
+    first = () if any(argument.startswith("--config") for argument in arguments) else ("--config=small.yaml",)
+    refused(run(tmp_path, TRIAL, *first, *arguments), *words)
+    assert {path.name for path in tmp_path.iterdir()} == {"space.yaml", "small.yaml"}
+
+
+def test_every_command_has_one_name(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["--help"])
+    assert shown.exit_code == 0 and "search" in shown.output and "trial" in shown.output
+    assert CliRunner().invoke(app, ["nothing"]).exit_code == 2
+    refused(run(write_search(tmp_path), "tune_accent", "trial", "--config=small.yaml", "--lora_rank=0"), "lora_rank")
+    refused(run(tmp_path, "tune_accent", "search", "space.yaml", "--trials", "0"), "--trials")
+
+
+@pytest.mark.slow
+def test_a_trial_prints_a_line_per_epoch_and_keeps_its_checkpoints(
+    tmp_path: Path, small_spec: Experiment, small_data: TrialData
+) -> None:
+    (tmp_path / "e.yaml").write_text(dump_experiment(resolve(small_spec, {"training.epochs": 2})))
+    done = run(tmp_path, TRIAL, "--config=e.yaml", "--lora_rank=2", "--lr=0.01", "--leakage_weight=0", "--out=kept")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    for line in lines:
+        assert {"accent_f1", "speaker_leakage", "val_loss", "score", "seconds", "peak_mb"} <= line.keys()
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["0001", "0002"]
+    adapter = json.loads((tmp_path / "kept" / "0002" / "adapter" / "adapter_config.json").read_text())
+    assert adapter["r"] == 2
+    again = [
+        json.loads(line)
+        for line in run(
+            tmp_path, TRIAL, "--config=e.yaml", "--leakage_weight=0", "--lr=0.01", "--lora_rank=2"
+        ).stdout.splitlines()
+    ]
+    timed = {"seconds", "peak_mb"}
+    assert [{k: v for k, v in line.items() if k not in timed} for line in again] == [
+        {k: v for k, v in line.items() if k not in timed} for line in lines
+    ]
+
+
+@pytest.mark.slow
+def test_a_trial_that_diverges_says_so(tmp_path: Path, small_spec: Experiment, small_data: TrialData) -> None:
+    (tmp_path / "e.yaml").write_text(dump_experiment(small_spec))
+    done = run(tmp_path, TRIAL, "--config=e.yaml", "--lr=1e30", "--training.heads_lr=1e30")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "DIVERGED: " in done.stderr and "is not finite at step" in done.stderr

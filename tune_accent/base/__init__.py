@@ -1,0 +1,1 @@
+"""Files, errors and logs: what every other room stands on."""

@@ -1,0 +1,1 @@
+"""The experiment and the search space, read from YAML and checked."""

@@ -1,0 +1,282 @@
+"""The experiment as frozen typed objects; the documentation of a key stands beside it.
+
+Unknown keys are errors. Numbers are finite. `load.py` turns pydantic's complaints into file, line and key. Cross-checks name the YAML key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Words = Annotated[tuple[str, ...], Field(strict=False)]
+Projection = Literal["q", "k", "v", "o", "gate", "up", "down"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: closed, frozen, and strict about types (a string is not a number)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DemoSource(Section):
+    """espeak-ng speech: real audio with real dialect phonology, but no human voices. Made into `data.root` when it is not there."""
+
+    kind: Literal["demo"] = "demo"
+    preset: Literal["EN3", "PT2"] = "EN3"  # EN3: en-us, en-gb-scotland, en-029; PT2: pt, pt-br
+    speakers: Annotated[int, Field(ge=3)] = 20  # per accent
+    texts: Annotated[int, Field(ge=3, le=40)] = 12  # the same for every speaker
+    workers: Count = 2  # processes that synthesise; the audio does not depend on it
+
+
+class PreparedSource(Section):
+    """A folder that already holds `manifest.jsonl` and `audio/` (made by `python -m tune_accent.prepare`)."""
+
+    kind: Literal["prepared"] = "prepared"
+
+
+class Splits(Section):
+    """Speakers → train / val / test, stratified by accent; utterances of a speaker → folds."""
+
+    train: Positive = 0.5  # shares of the speakers of each accent; they are normalised to sum to 1
+    val: Positive = 0.25
+    test: Positive = 0.25
+    folds: Annotated[int, Field(ge=2)] = 3  # by text for read speech, contiguous in time otherwise
+    gap: Annotated[int, Field(ge=0)] = 0  # utterances left out between two contiguous folds
+    held_fold: Annotated[int, Field(ge=0)] = 0  # the fold of train speakers that LoRA never sees: `seen` leakage is scored on it
+    min_gate_speakers: Annotated[int, Field(ge=2)] = 2  # in val and in test, for an accent to count in the gate
+
+    @model_validator(mode="after")
+    def _held_fold_exists(self) -> Splits:
+        if self.held_fold >= self.folds:
+            raise ValueError(f"held_fold must be below folds ({self.folds}), got {self.held_fold}")
+        return self
+
+
+class MfccPq(Section):
+    """A small product-quantised MFCC codec, fitted on train speakers only: the demo's codec."""
+
+    name: Literal["mfcc_pq"] = "mfcc_pq"
+    codewords: Annotated[int, Field(ge=8, le=2048)] = 64  # per codebook
+
+
+class QwenCodec(Section):
+    """Qwen3-TTS-Tokenizer-12Hz of the backbone's folder."""
+
+    name: Literal["qwen"] = "qwen"
+
+
+class Data(Section):
+    """Which speech, and how it is split."""
+
+    root: str  # folder of the prepared data set, relative to the current folder
+    source: Annotated[DemoSource | PreparedSource, Field(discriminator="kind")] = DemoSource()
+    splits: Splits = Splits()
+    codec: Annotated[MfccPq | QwenCodec, Field(discriminator="name")] = MfccPq()
+    loudness_lufs: Annotated[float, Field(le=0, allow_inf_nan=False)] | None = -23.0  # None leaves the level alone
+    min_duration_s: NonNegative = 0.0  # real corpora: 3
+    max_duration_s: Positive = 15.0
+    allow_confounds: Words = ()  # accepted reasons, e.g. "gender: every accent has both, see notes"
+
+    @model_validator(mode="after")
+    def _durations_ordered(self) -> Data:
+        if self.min_duration_s >= self.max_duration_s:
+            raise ValueError(f"min_duration_s must be below max_duration_s, got {self.min_duration_s} and {self.max_duration_s}")
+        return self
+
+
+class Tiny(Section):
+    """Shape of the tiny random-weight Qwen3-TTS that the demo searches (same classes as the real one)."""
+
+    hidden: Annotated[int, Field(ge=32, multiple_of=32)] = 64
+    layers: Annotated[int, Field(ge=2)] = 4
+    init_scale: Positive = 4.0  # talker matrices, times the default std of .02: at 1 the trunk is nearly the identity
+    code_std: Positive = 0.08  # of the code embeddings at level 0; halved at each residual level
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Lora(Section):
+    """The adapter. Give `alpha` or `alpha_ratio` (alpha = ratio × rank)."""
+
+    rank: Count = 8
+    alpha: Positive | None = None
+    alpha_ratio: Positive | None = None  # 2.0 where neither is given
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target: Annotated[tuple[Projection, ...], Field(strict=False)] = ("q", "k", "v", "o")
+    code_predictor: bool = False  # adapt the code predictor's layers as well
+    enabled: bool = True  # false: the no-LoRA baseline, heads trained on the frozen trunk
+
+    @model_validator(mode="after")
+    def _one_alpha(self) -> Lora:
+        if self.alpha is not None and self.alpha_ratio is not None:
+            raise ValueError("give alpha or alpha_ratio, not both")
+        if not self.target or len(set(self.target)) != len(self.target):
+            raise ValueError("target must name each projection once, and at least one")
+        return self
+
+    @property
+    def scaled_alpha(self) -> float:
+        """LoRA alpha, from `alpha` or from `alpha_ratio × rank` (ratio 2 by default)."""
+        return self.alpha if self.alpha is not None else (self.alpha_ratio or 2.0) * self.rank
+
+
+class Model(Section):
+    """The frozen backbone and the adapter on it."""
+
+    backbone: str = "tiny"  # "tiny", a local folder, or a Hub id of a *-Base checkpoint
+    tiny: Tiny = Tiny()
+    layer: Annotated[int, Field(ge=0)] = 2  # k: z is pooled from the output of decoder block k - 1 (`hidden_states[k]`)
+    language: str | None = None  # the prefix always carries a language; None: the first that the backbone knows
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    lora: Lora = Lora()
+
+    @model_validator(mode="after")
+    def _layer_exists(self) -> Model:
+        if self.backbone == "tiny" and self.layer > self.tiny.layers:
+            raise ValueError(f"layer must be at most tiny.layers ({self.tiny.layers}), got {self.layer}")
+        return self
+
+
+class Objective(Section):
+    """CE + β·accent + λ·(a·alignment + b·adversary); see models/adversary.py."""
+
+    leakage_weight: NonNegative = 1.0  # λ
+    accent_weight: NonNegative = 1.0  # β
+    trunk_gradient: NonNegative = 1.0  # κ: how much of the gradient of z enters the trunk
+    subtalker_weight: NonNegative = 0.3  # of the CE of codebooks 1-15
+    z_dim: Annotated[int, Field(ge=2)] = 32
+    alignment: NonNegative = 1.0  # a
+    adversary: NonNegative = 0.1  # b
+    adversary_steps: Count = 1  # steps of the adversary's heads per ∅-batch, on detached z
+    adversary_lr: Positive = 3e-3
+    ramp_steps: Annotated[int, Field(ge=0)] = 0  # λ grows linearly from 0 over this many optimizer steps
+
+
+class NullBatch(Section):
+    """Speaker structure of an ∅-batch: accents × speakers × utterances. `accents: null` takes all."""
+
+    accents: Annotated[int, Field(ge=2)] | None = None
+    speakers: Annotated[int, Field(ge=2)] = 3
+    utterances: Annotated[int, Field(ge=2)] = 2
+
+
+class Training(Section):
+    """How one trial is trained."""
+
+    epochs: Count = 9
+    lr: Positive = 5e-3  # of the adapter and the accent table
+    heads_lr: Positive = 3e-3  # of the z head and the accent classifier
+    batch_size: Count = 18  # of an A-batch
+    null_batch: NullBatch = NullBatch()
+    steps_per_epoch: Count | None = None  # pairs of (A-batch, ∅-batch); None: one pass over the training rows by A-batches
+    accumulation: Count = 1  # pairs of batches per optimizer step
+    clip: Positive = 1.0  # max norm of the gradient
+    weight_decay: NonNegative = 0.0
+    warmup: Fraction = 0.1  # share of all steps
+    patience: Count | None = None  # epochs without a better score; off: ASHA does this job in a search
+    sub_frames: Count | None = None  # frames per batch that enter the loss of codebooks 1-15; None: all
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16 is autocast and needs CUDA
+    gradient_checkpointing: bool = False
+    deterministic: bool = True
+    threads: Count = 1  # CPU threads of one trial
+
+
+class Evaluation(Section):
+    """Fresh linear probes on z, every epoch."""
+
+    speakers: Annotated[int, Field(ge=2)] = 8  # M per accent, clipped to what every gate accent has
+    utterances: Annotated[int, Field(ge=2)] | None = None  # U per speaker; None: all
+    draws: Count = 3  # R seeded draws of speakers and utterances
+    c_grid: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] = (0.01, 0.1, 1.0)  # inverse L2 strengths tried
+    bootstrap: Count = 2000
+    batch_size: Count = 60
+    raw: bool = True  # the same figures on the raw pooled h, as `*_h`
+
+
+class Score(Section):
+    """J = F1 − a·[leakage − τ]₊ − b·[drop − limit]₊ − c·[val_loss − ratio·base]₊; the scalar that sampler and ASHA see."""
+
+    leakage_limit: Fraction = 0.07  # τ
+    leakage_penalty: NonNegative = 3.0
+    drop_limit: Fraction = 0.10
+    drop_penalty: NonNegative = 1.0
+    val_loss_ratio: Positive = 1.02  # of the base model's val loss
+    val_loss_penalty: NonNegative = 2.0
+
+
+class GateLimits(Section):
+    """Limits of one verdict."""
+
+    accent_f1: Fraction
+    leakage: Fraction
+    text_drop: Fraction = 0.10
+
+
+class Gate(Section):
+    """Thresholds of the verdict; defaults from Stage 1.5."""
+
+    go: GateLimits = GateLimits(accent_f1=0.55, leakage=0.07)
+    conditional: GateLimits = GateLimits(accent_f1=0.45, leakage=0.12)
+    adjust_f1: Fraction = 0.40
+    min_speakers: Annotated[int, Field(ge=2)] = 5  # per accent, for a verdict to be decidable
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Gate:
+        if not self.go.accent_f1 >= self.conditional.accent_f1 >= self.adjust_f1:
+            raise ValueError("go.accent_f1 ≥ conditional.accent_f1 ≥ adjust_f1 must hold")
+        if self.go.leakage > self.conditional.leakage:
+            raise ValueError("go.leakage must not exceed conditional.leakage")
+        return self
+
+
+class Resources(Section):
+    """What one worker holds. gpu becomes 0 by itself where there is no GPU."""
+
+    cpu: Positive = 1.0
+    gpu: Fraction = 0.25
+
+
+class Tuning(Section):
+    """How the search runs. `slots` is part of the experiment; `workers` is whatever the machine has."""
+
+    slots: Annotated[int, Field(ge=1)] = 4  # trials that advance together, epoch by epoch
+    order: Literal["rounds", "async"] = "rounds"  # async is plain ASHA: not reproducible
+    sampler: Literal["tpe", "gp", "random"] = "tpe"  # for `method: bayes` of the space file
+    startup_trials: Annotated[int, Field(ge=1)] = 8  # random ones before TPE models anything
+    workers: Count | None = None  # None: as many as `resources` allow, at most `slots`
+    resources: Resources = Resources()
+    max_failures: Annotated[int, Field(ge=0)] = 2  # retries of a crashed trial, from the memo
+    epoch_timeout_s: Positive = 3600.0
+
+
+class Tracking(Section):
+    """Trackers; they are no part of the experiment's hash."""
+
+    tensorboard: bool = True  # event files in the results folder, one folder per trial
+
+
+class Experiment(Section):
+    """One experiment: everything but the searched parameters' values and the number of trials."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "experiment"
+    seed: Annotated[int, Field(ge=0, lt=2**63)]  # the one seed; every other is derived from it
+    data: Data
+    model: Model = Model()
+    objective: Objective = Objective()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    score: Score = Score()
+    gate: Gate = Gate()
+    tuning: Tuning = Tuning()
+    tracking: Tracking = Tracking()
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _seed_is_a_number(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("must be a whole number")
+        return value

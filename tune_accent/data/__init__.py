@@ -1,0 +1,1 @@
+"""Corpora, manifests, splits, codecs and the prepared cache."""

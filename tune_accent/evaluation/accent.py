@@ -1,0 +1,141 @@
+"""Accent of unseen speakers: a probe fitted on train speakers, macro-F1 and balanced accuracy over the gate accents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tune_accent.evaluation.bootstrap import percentile_interval, speaker_counts
+from tune_accent.evaluation.figures import Figure
+from tune_accent.evaluation.probes import Design, Probe, choose, fit
+from tune_accent.evaluation.protocol import Protocol
+from tune_accent.evaluation.table import Floats, Ints, Rows
+
+INNER_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """Per-speaker predictions: what every accent figure and its interval are computed from.
+
+    Attributes:
+        predicted: (speakers, K) utterances of the speaker that were given each accent.
+        accent: (speakers,) true accent, as position among the gate accents.
+    """
+
+    predicted: Floats
+    accent: Ints
+
+    def matrix(self, counts: Floats | None = None) -> Floats:
+        """Confusion matrices (resamples, K, K), true × predicted; (1, K, K) without counts."""
+        taken = np.ones((1, len(self.accent))) if counts is None else counts
+        classes = range(self.predicted.shape[1])
+        return np.stack([taken[:, self.accent == a] @ self.predicted[self.accent == a] for a in classes], axis=1)
+
+
+def macro_f1(matrix: Floats) -> Floats:
+    """Macro-F1 of confusion matrices (..., K, K), true × predicted; 0 for a class that neither occurs nor is predicted."""
+    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
+    sizes = matrix.sum(axis=-1) + matrix.sum(axis=-2)
+    return np.asarray((2 * hits / np.where(sizes > 0, sizes, 1.0)).mean(axis=-1))
+
+
+def recalls(matrix: Floats) -> Floats:
+    """Recall of each class (..., K) of confusion matrices (..., K, K)."""
+    sizes = matrix.sum(axis=-1)
+    return np.asarray(np.diagonal(matrix, axis1=-2, axis2=-1) / np.where(sizes > 0, sizes, 1.0))
+
+
+def gate_position(rows: Rows, at: Ints) -> Ints:
+    """Accent of rows `at` as position among the gate accents."""
+    return np.searchsorted(np.asarray(rows.gate), rows.accent[at])
+
+
+def inner_groups(rows: Rows, at: Ints) -> Ints:
+    """Inner fold of train rows `at`, whole speakers at a time, dealt out within each accent."""
+    fold_of: dict[int, int] = {}
+    for accent in rows.gate:
+        speakers = rows.speakers_of(accent, scored=False)
+        fold_of.update({int(speaker): position % INNER_FOLDS for position, speaker in enumerate(speakers)})
+    return np.asarray([fold_of[int(speaker)] for speaker in rows.speaker[at]])
+
+
+def fit_accent(rows: Rows, protocol: Protocol, others: list[Design]) -> tuple[Probe, int, list[Probe]]:
+    """Fit the accent probe and choose its strength by cross-validation grouped by speaker, on train speakers only.
+
+    Args:
+        rows: canonical rows.
+        protocol: for the grid of strengths.
+        others: further designs to fit in the same pass.
+
+    Returns:
+        The probe, the index of its strength, the probes of `others`.
+    """
+    at = rows.gate_rows(scored=False)
+    labels, groups, classes = gate_position(rows, at), inner_groups(rows, at), len(rows.gate)
+    folds = [groups == fold for fold in np.unique(groups)]
+    inner = [Design(rows.z[at[~held]], labels[~held], classes) for held in folds]
+    probes = fit([Design(rows.z[at], labels, classes), *inner, *others], protocol.c_grid)
+    logits = [probe.logits(rows.z[at[held]]) for probe, held in zip(probes[1 : 1 + len(inner)], folds, strict=True)]
+    strength = choose(logits, [labels[held] for held in folds], len(protocol.c_grid))
+    return probes[0], strength, probes[1 + len(inner) :]
+
+
+def tally(rows: Rows, at: Ints, predicted: Ints, weight: float = 1.0) -> Floats:
+    """Predictions of scored rows `at` by speaker, (scored gate speakers, K), each counting `weight`."""
+    speakers = np.unique(rows.speaker[rows.gate_rows(scored=True)])
+    table = np.zeros((len(speakers), len(rows.gate)))
+    np.add.at(table, (np.searchsorted(speakers, rows.speaker[at]), predicted), weight)
+    return table
+
+
+def scored_accents(rows: Rows) -> Ints:
+    """Accent of each scored gate speaker, (speakers,), as position among the gate accents."""
+    speakers = np.unique(rows.speaker[rows.gate_rows(scored=True)])
+    return np.searchsorted(np.asarray(rows.gate), rows.speaker_accent[speakers])
+
+
+def confusions(rows: Rows, probe: Probe, strength: int) -> Confusions:
+    """Predictions of the probe on the scored speakers."""
+    at = rows.gate_rows(scored=True)
+    return Confusions(tally(rows, at, probe.predict(rows.z[at], strength)), scored_accents(rows))
+
+
+def accent_figures(
+    found: Confusions, protocol: Protocol, seeds: tuple[np.random.SeedSequence, np.random.SeedSequence]
+) -> tuple[Figure, Figure]:
+    """Macro-F1 and balanced accuracy with intervals and chance.
+
+    Args:
+        found: predictions by speaker.
+        protocol: for resamples and permutations.
+        seeds: of the bootstrap and of the permutations.
+    """
+    matrix = found.matrix()
+    n, classes = len(found.accent), matrix.shape[-1]
+    f1, balanced = float(macro_f1(matrix)[0]), float(recalls(matrix)[0].mean())
+    chance, p = _null(found, f1, protocol.permutations, seeds[1])
+    low_high: list[tuple[float | None, float | None]] = [(None, None), (None, None)]
+    if protocol.intervals:
+        replicates = found.matrix(speaker_counts(found.accent, protocol.bootstrap, seeds[0]))
+        low_high = [percentile_interval(macro_f1(replicates)), percentile_interval(recalls(replicates).mean(axis=-1))]
+    return (
+        Figure(f1, *low_high[0], chance=chance, n=n, p=p),
+        Figure(balanced, *low_high[1], chance=1.0 / classes, n=n),
+    )
+
+
+def _null(found: Confusions, f1: float, permutations: int, seed: np.random.SeedSequence) -> tuple[float, float | None]:
+    """Chance of macro-F1 when predictions stay and accents are permuted across speakers, and the p-value.
+
+    Without permutations: the F1 of the expected confusion matrix, whose rows all have the distribution of the predictions.
+    """
+    if permutations == 0:
+        matrix = found.matrix()[0]
+        return float(macro_f1(np.outer(matrix.sum(axis=1), matrix.sum(axis=0)) / matrix.sum())), None
+    generator = np.random.default_rng(seed)
+    shuffled = generator.permuted(np.tile(found.accent, (permutations, 1)), axis=1)
+    hot = (shuffled[:, :, None] == np.arange(found.predicted.shape[1])).astype(np.float64)
+    null = macro_f1(hot.transpose(0, 2, 1) @ found.predicted)
+    return float(null.mean()), float((1 + np.count_nonzero(null >= f1 - 1e-12)) / (permutations + 1))

@@ -1,0 +1,262 @@
+"""Speaker leakage, conditional on accent.
+
+Accent is a function of speaker: a perfect code of accent and nothing else recognises speakers (K - 1)/N above 1/N. So speakers are
+told apart only among M speakers of one accent, cross-fitted over the folds of their utterances, and the excess over 1/M is averaged
+over accents. The unconditional Δ is measured too, to be shown beside its ceiling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tune_accent.base.errors import DataError
+from tune_accent.evaluation.bootstrap import percentile_interval, speaker_counts, stratified_mean
+from tune_accent.evaluation.figures import Figure
+from tune_accent.evaluation.probes import Design, Probe, choose, fit
+from tune_accent.evaluation.protocol import Protocol
+from tune_accent.evaluation.table import Floats, Ints, Rows
+
+
+@dataclass(frozen=True)
+class Task:
+    """Tell these speakers apart: one draw of one accent.
+
+    Attributes:
+        stratum: the accent (or 0 for a task over all accents).
+        speakers: (M,) speaker numbers, ascending.
+        at: row indices, ascending; every row lies in a fold.
+        held: folds that are scored, each by a probe fitted on the other folds.
+    """
+
+    stratum: int
+    speakers: Ints
+    at: Ints
+    held: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Recalls:
+    """Recall of each speaker, averaged over the draws that hold it, and the number of those draws; (speakers,) each."""
+
+    recall: Floats
+    draws: Floats
+    accent: Ints
+    speakers_per_probe: int
+
+    def of_accent(self, accent: int) -> float:
+        """Mean over draws of (balanced accuracy - 1/M) within one accent."""
+        own = self.accent == accent
+        return float(np.average(self.recall[own], weights=self.draws[own])) - 1.0 / self.speakers_per_probe
+
+    def figure(self, protocol: Protocol, seed: np.random.SeedSequence) -> Figure:
+        """Value and interval; chance is 0."""
+        return self._figure(self.accent, protocol, seed)
+
+    def pooled_figure(self, protocol: Protocol, seed: np.random.SeedSequence) -> Figure:
+        """As `figure`, but the plain mean over all speakers, whatever their accent."""
+        return self._figure(np.zeros_like(self.accent), protocol, seed)
+
+    def _figure(self, strata: Ints, protocol: Protocol, seed: np.random.SeedSequence) -> Figure:
+        low, high = None, None
+        if protocol.intervals:
+            counts = speaker_counts(self.accent, protocol.bootstrap, seed)
+            replicates = stratified_mean(self.recall, self.draws, strata, counts) - 1.0 / self.speakers_per_probe
+            low, high = percentile_interval(replicates)
+        value = float(stratified_mean(self.recall, self.draws, strata)[0]) - 1.0 / self.speakers_per_probe
+        return Figure(value, low, high, chance=0.0, n=len(self.recall))
+
+
+def larger(unseen: Figure, seen: Figure) -> Figure:
+    """The larger of two leakages; bounds are the larger of the bounds, so neither kind of leakage can hide behind the other."""
+    assert unseen.value is not None and seen.value is not None
+    low = None if unseen.low is None or seen.low is None else max(unseen.low, seen.low)
+    high = None if unseen.high is None or seen.high is None else max(unseen.high, seen.high)
+    return Figure(max(unseen.value, seen.value), low, high, chance=0.0, n=min(unseen.n or 0, seen.n or 0))
+
+
+def eligible(rows: Rows, protocol: Protocol, scored: bool) -> dict[int, Ints]:
+    """Speakers of each gate accent that a probe can be fitted on and scored on.
+
+    Raises:
+        DataError: there is a single fold, the folds are speaker-disjoint, or an accent is left with fewer than two such speakers.
+    """
+    kind = protocol.score_split if scored else "train"
+    at = rows.gate_rows(scored)
+    at = at[rows.fold[at] >= 0]
+    held = None if scored else protocol.held_fold
+    folds = np.unique(rows.fold[at])
+    if len(folds) < 2:
+        message = f"the {kind} rows have {len(folds)} fold; a speaker probe needs utterances of the same speakers to fit on and to score on"
+        raise DataError(message, where="table: fold", fix="split each speaker's utterances into at least two folds")
+    if held is not None and held not in folds:
+        raise DataError(f"no {kind} row lies in the held fold {held}", where="table: fold", fix=f"folds are {folds.tolist()}")
+    able = {accent: _with_both_sides(rows, at[rows.accent[at] == accent], held) for accent in rows.gate}
+    if not any(len(speakers) for speakers in able.values()):
+        message = (
+            f"the folds of the {kind} rows are speaker-disjoint: a probe would be scored on speakers that it has never seen, "
+            "which is chance by construction and not the absence of leakage"
+        )
+        raise DataError(message, where="table: fold", fix="give every speaker utterances in at least two folds")
+    for accent, speakers in able.items():
+        if len(speakers) < 2:
+            message = f"accent {rows.accent_names[accent]!r} has {len(speakers)} {kind} speakers with utterances on both sides, at least 2 are needed"
+            raise DataError(message, where="table: fold", fix="give every speaker utterances in at least two folds")
+    return able
+
+
+def _with_both_sides(rows: Rows, at: Ints, held: int | None) -> Ints:
+    speakers = np.unique(rows.speaker[at])
+    folds = [np.unique(rows.fold[at[rows.speaker[at] == speaker]]) for speaker in speakers]
+    able = [len(own) >= 2 and (held is None or held in own) for own in folds]
+    return speakers[np.asarray(able, dtype=np.bool_)]
+
+
+def draw_tasks(
+    rows: Rows, able: dict[int, Ints], speakers: int, scored: bool, protocol: Protocol, seed: np.random.SeedSequence
+) -> list[Task]:
+    """R draws of M speakers and U utterances per accent; one draw where every draw would be the same."""
+    tasks = []
+    held = None if scored else protocol.held_fold
+    for (accent, candidates), child in zip(able.items(), seed.spawn(len(able)), strict=True):
+        generator = np.random.default_rng(child)
+        usable = rows.scored == scored
+        own = np.flatnonzero(usable & (rows.fold >= 0) & np.isin(rows.speaker, candidates))
+        every = len(candidates) == speakers and (
+            protocol.utterances is None or np.bincount(rows.speaker[own]).max() <= protocol.utterances
+        )
+        for _ in range(1 if every else protocol.draws):
+            chosen = np.sort(generator.choice(candidates, speakers, replace=False)) if speakers < len(candidates) else candidates
+            at = np.sort(
+                np.concatenate(
+                    [_utterances(rows, own[rows.speaker[own] == s], protocol.utterances, held, generator) for s in chosen]
+                )
+            )
+            folds = np.unique(rows.fold[at])
+            tasks.append(Task(accent, chosen, at, tuple(int(f) for f in folds) if held is None else (held,)))
+    return tasks
+
+
+def raw_task(rows: Rows, able: dict[int, Ints]) -> Task:
+    """All scored gate speakers at once."""
+    speakers = np.sort(np.concatenate(list(able.values())))
+    at = np.flatnonzero(rows.scored & (rows.fold >= 0) & np.isin(rows.speaker, speakers))
+    return Task(0, speakers, at, tuple(int(fold) for fold in np.unique(rows.fold[at])))
+
+
+def _utterances(rows: Rows, own: Ints, count: int | None, held: int | None, generator: np.random.Generator) -> Ints:
+    """`count` of a speaker's rows, spread evenly over the folds, the held fold first (it must be scored)."""
+    if count is None or len(own) <= count:
+        return own
+    shuffled = generator.permutation(own)
+    rank = np.zeros(len(own), dtype=np.int64)
+    for fold in np.unique(rows.fold[own]):
+        inside = rows.fold[shuffled] == fold
+        rank[inside] = np.arange(np.count_nonzero(inside))
+    return shuffled[np.lexsort((np.arange(len(own)), rows.fold[shuffled] != held, rank))[:count]]
+
+
+def measure(rows: Rows, tasks: Sequence[Task], protocol: Protocol) -> Recalls:
+    """Cross-fit every task, all probes in one pass, and collect the recall of each speaker."""
+    wanted = [(number, without) for number, task in enumerate(tasks) for without in _needed(rows, task)]
+    probes = fit([_design(rows, tasks[number], without) for number, without in wanted], protocol.c_grid)
+    fitted = dict(zip(wanted, probes, strict=True))
+    total: dict[int, float] = {}
+    times: dict[int, int] = {}
+    for number, task in enumerate(tasks):
+        own = {without: probe for (owner, without), probe in fitted.items() if owner == number}
+        for speaker, recall in zip(task.speakers, _task_recalls(rows, task, own, len(protocol.c_grid)), strict=True):
+            total[int(speaker)] = total.get(int(speaker), 0.0) + float(recall)
+            times[int(speaker)] = times.get(int(speaker), 0) + 1
+    speakers = np.asarray(sorted(total))
+    draws = np.asarray([float(times[int(s)]) for s in speakers])
+    recall = np.asarray([total[int(s)] for s in speakers]) / draws
+    return Recalls(recall, draws, rows.speaker_accent[speakers], len(tasks[0].speakers))
+
+
+def _needed(rows: Rows, task: Task) -> list[frozenset[int]]:
+    """Sets of folds that a probe of this task is fitted without: a scored one, and a scored one with an inner one."""
+    folds = [int(fold) for fold in np.unique(rows.fold[task.at])]
+    pairs = [frozenset((outer, inner)) for outer in task.held for inner in folds if inner != outer] if len(folds) > 2 else []
+    return list(dict.fromkeys([frozenset((outer,)) for outer in task.held] + pairs))
+
+
+def _design(rows: Rows, task: Task, without: frozenset[int]) -> Design:
+    at = task.at[~np.isin(rows.fold[task.at], list(without))]
+    return Design(rows.z[at], np.searchsorted(task.speakers, rows.speaker[at]), len(task.speakers))
+
+
+def _task_recalls(rows: Rows, task: Task, probes: dict[frozenset[int], Probe], strengths: int) -> Floats:
+    """Recall (M,) of each speaker over the scored rows; C by inner cross-validation over the other folds."""
+    labels = np.searchsorted(task.speakers, rows.speaker[task.at])
+    folds = rows.fold[task.at]
+    hits, sizes = np.zeros(len(task.speakers)), np.zeros(len(task.speakers))
+    for outer in task.held:
+        inner = [int(fold) for fold in np.unique(folds) if fold != outer and frozenset((outer, int(fold))) in probes]
+        logits = [probes[frozenset((outer, fold))].logits(rows.z[task.at[folds == fold]]) for fold in inner]
+        strength = choose(logits, [labels[folds == fold] for fold in inner], strengths)
+        scored = folds == outer
+        predicted = probes[frozenset((outer,))].predict(rows.z[task.at[scored]], strength)
+        hits += np.bincount(labels[scored], weights=predicted == labels[scored], minlength=len(hits))
+        sizes += np.bincount(labels[scored], minlength=len(hits))
+    return np.asarray(hits / sizes)
+
+
+def speaker_auc(rows: Rows, able: dict[int, Ints], protocol: Protocol, seed: np.random.SeedSequence) -> Figure:
+    """Same/different-speaker AUC within accent on unseen speakers, from distances; free of the number of speakers.
+
+    Each speaker's own AUC is P(a pair of its utterances is closer than one of its and one of another speaker of the accent), ties
+    half; the figure is their mean within and then over accents. Pairs span two folds and two texts, so that neither a session nor a text
+    makes a pair close. Axes are divided by the pooled within-speaker sd of train speakers.
+    """
+    z = rows.z / _within_scale(rows)
+    values, accents = [], []
+    for accent, speakers in able.items():
+        at = np.flatnonzero(rows.scored & (rows.fold >= 0) & np.isin(rows.speaker, speakers))
+        for value in _anchor_aucs(z[at], rows.speaker[at], rows.fold[at], rows.text[at]):
+            values.append(value)
+            accents.append(accent)
+    found, strata = np.asarray(values), np.asarray(accents)
+    known = np.isfinite(found)
+    if not all(known[strata == accent].any() for accent in able):
+        return Figure(None, reason="some accent has no pair of utterances of one speaker with different texts in different folds")
+    found, strata = found[known], strata[known]
+    low, high = None, None
+    if protocol.intervals:
+        counts = speaker_counts(strata, protocol.bootstrap, seed)
+        low, high = percentile_interval(stratified_mean(found, np.ones_like(found), strata, counts))
+    value = float(stratified_mean(found, np.ones_like(found), strata)[0])
+    return Figure(value, low, high, chance=0.5, n=len(found))
+
+
+def _within_scale(rows: Rows) -> Floats:
+    """Pooled within-speaker sd of the train rows (D,), not below a thousandth of the total sd; 1 for constant axes."""
+    at = rows.gate_rows(scored=False)
+    _, group = np.unique(rows.speaker[at], return_inverse=True)
+    sizes = np.bincount(group)
+    sums = np.zeros((len(sizes), rows.z.shape[1]))
+    np.add.at(sums, group, rows.z[at])
+    within = np.sqrt(np.mean((rows.z[at] - (sums / sizes[:, None])[group]) ** 2, axis=0))
+    total = rows.z[at].std(axis=0)
+    scale = np.maximum(within, 1e-3 * total)
+    return np.where(total > 1e-12 * np.abs(rows.z[at]).max(axis=0), scale, 1.0)
+
+
+def _anchor_aucs(z: Floats, speaker: Ints, fold: Ints, text: Ints) -> list[float]:
+    """AUC of each speaker as the anchor, in ascending order; NaN where it has no pair of one kind."""
+    squares = np.einsum("nd,nd->n", z, z)
+    distance = squares[:, None] + squares[None, :] - 2.0 * (z @ z.T)
+    apart = (fold[:, None] != fold[None, :]) & ((text[:, None] != text[None, :]) | (text < 0)[:, None])
+    found = []
+    for anchor in np.unique(speaker):
+        own = speaker == anchor
+        same = distance[np.ix_(own, own)][apart[np.ix_(own, own)]]
+        other = np.sort(distance[np.ix_(own, ~own)][apart[np.ix_(own, ~own)]])
+        if not len(same) or not len(other):
+            found.append(float("nan"))
+            continue
+        further = len(other) - 0.5 * (np.searchsorted(other, same, "left") + np.searchsorted(other, same, "right"))
+        found.append(float(further.mean() / len(other)))
+    return found

@@ -1,0 +1,93 @@
+"""Where a result came from: versions, commit, machine. Imports nothing heavy; reads package metadata instead of packages."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import tune_accent
+
+# Versions that can change a figure of a trial or a decision of the search.
+DECISIVE = (
+    "accelerate",
+    "numpy",
+    "optuna",
+    "peft",
+    "qwen-tts",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "soundfile",
+    "soxr",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+def environment() -> dict[str, Any]:
+    """Python, all package versions, git commit, operating system, processor, GPUs and driver of this machine; JSON values."""
+    return {
+        "tune_accent": tune_accent.__version__,
+        "python": platform.python_version(),
+        "packages": packages(),
+        "git": git_state(Path(tune_accent.__file__).parent),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "gpus": gpus(),
+        "threads": {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")},
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def packages() -> dict[str, str]:
+    """Installed distributions and their versions, sorted by name."""
+    found = {dist.metadata["Name"]: dist.version for dist in metadata.distributions()}
+    return dict(sorted((name.lower().replace("_", "-"), version) for name, version in found.items() if name))
+
+
+def decisive(record: Mapping[str, Any]) -> dict[str, str]:
+    """The part of an environment record that an exact search depends on."""
+    versions = record["packages"]
+    return {"python": record["python"], **{name: versions.get(name, "absent") for name in DECISIVE}}
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit and whether tracked files differ from it; None outside a checkout."""
+    commit = _output(["git", "-C", str(folder), "rev-parse", "HEAD"])
+    if commit is None:
+        return None
+    changes = _output(["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"])
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def processor() -> str:
+    """The processor's model name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def gpus() -> list[dict[str, str]]:
+    """Name, memory and driver of each NVIDIA GPU; empty where there is none."""
+    table = _output(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"])
+    rows = [line.split(", ") for line in (table or "").splitlines()]
+    return [{"name": row[0], "memory": row[1], "driver": row[2]} for row in rows if len(row) == 3]
+
+
+def _output(command: list[str]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,100 @@
+"""TensorBoard event files, one folder per trial, written by the driver as epochs arrive.
+
+Each file is made in memory and written whole: tensorboardX's own writer is a thread that a full disk kills, and its queue then blocks for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tune_accent.base.errors import StorageError
+from tune_accent.base.files import remove, write_bytes
+
+log = logging.getLogger(__name__)
+
+
+class Tracker(Protocol):
+    """Where figures go. A tracker never harms the search."""
+
+    def epoch(self, trial: int, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """Note the figures of one finished epoch."""
+
+    def close(self) -> None:
+        """Flush and release."""
+
+
+class NoTracker:
+    """Tracks nothing."""
+
+    def epoch(self, trial: int, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """Note nothing."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class TensorBoard:
+    """Writes `<folder>/trial_0007/events.out.tfevents.…`; the first failure is logged once and ends tracking.
+
+    Args:
+        folder: `tensorboard/` of a results folder; derived, so it is written anew at every launch.
+        known: figures of the epochs that were trained before, by trial: they are written first.
+    """
+
+    def __init__(self, folder: Path, known: Mapping[int, Sequence[Mapping[str, Any]]]) -> None:
+        self.folder = folder
+        self._broken = False
+        if folder.is_dir():
+            self._harmless(lambda: remove(folder))
+        for trial, reports in known.items():
+            self._write(trial, list(enumerate(reports, 1)))
+
+    def epoch(self, trial: int, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """Write every number of `metrics` as a scalar at step `epoch`."""
+        self._write(trial, [(epoch, metrics)])
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+    def _write(self, trial: int, reports: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+        if reports:
+            name = f"events.out.tfevents.{int(time.time())}.{reports[0][0]:04d}"
+            path = self.folder / f"trial_{trial:04d}" / name
+            self._harmless(lambda: write_bytes(path, event_file(reports)))
+
+    def _harmless(self, step: Callable[[], None]) -> None:
+        if self._broken:
+            return
+        try:
+            step()
+        except StorageError as error:
+            self._broken = True
+            log.warning("TensorBoard stopped: %s", error.what)
+
+
+def event_file(reports: Sequence[tuple[int, Mapping[str, Any]]]) -> bytes:
+    """A TensorBoard event file: the numbers of each (step, figures) as scalars, booleans left out."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    now = time.time()
+    events = [Event(wall_time=now, file_version="brain.Event:2")]
+    for step, metrics in reports:
+        event = Event(wall_time=now, step=step)
+        for name, value in metrics.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                event.summary.value.add(tag=name, simple_value=value)
+        events.append(event)
+    return b"".join(_record(event.SerializeToString()) for event in events)
+
+
+def _record(data: bytes) -> bytes:
+    """Length, its checksum, content, its checksum (TFRecord)."""
+    from tensorboardX.record_writer import masked_crc32c
+
+    length = struct.pack("<Q", len(data))
+    return length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))

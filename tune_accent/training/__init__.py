@@ -1,0 +1,1 @@
+"""One trial: an iterator of epoch reports that knows nothing of Ray."""

@@ -1,0 +1,108 @@
+"""A trial at the end of an epoch, whole on disk: PEFT adapter, heads, both optimizers, counters. Safetensors and JSON only.
+
+    <folder>/adapter/            PEFT format (absent for the no-LoRA baseline)
+    <folder>/heads.safetensors   accent table (names of its rows in the metadata `accents`), z head, classifier, adversary
+    <folder>/optimizer.safetensors
+    <folder>/state.json          epoch, step, counters
+    <folder>/checksums.json      SHA-256 of every other file, checked before anything is loaded
+
+No generator state is kept: every epoch seeds its generators from (seed, epoch) (see seeding.py), so training from a checkpoint gives the same bits
+as training through. Does not cover a model trained on another device or library version: that is what environment.json is for.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tune_accent.base.checksums import check_folder, write_checksums
+from tune_accent.base.errors import DataError
+from tune_accent.base.files import read_json, write_folder, write_json
+from tune_accent.models.lora import adapter_state, load_adapter_state, save_adapter
+from tune_accent.training.trial import Trial
+
+COUNTERS = ("epoch", "step", "best_score", "stale_epochs", "grad_norm")
+
+
+def save_checkpoint(folder: Path, trial: Trial) -> None:
+    """Write `trial` to `folder`, whole or not at all."""
+
+    def fill(target: Path) -> None:
+        if trial.adapter is not None:
+            save_adapter(trial.adapter, target / "adapter")
+        save_file(_heads_state(trial), target / "heads.safetensors", metadata={"accents": json.dumps(trial.heads.accents)})
+        save_file(_optimizer_state(trial), target / "optimizer.safetensors")
+        write_json(target / "state.json", {name: getattr(trial, name) for name in COUNTERS})
+        write_checksums(target)
+
+    write_folder(folder, fill)
+
+
+def load_checkpoint(folder: Path, trial: Trial, device: torch.device) -> None:
+    """Put the saved state into a freshly built trial of the same spec.
+
+    Raises:
+        DataError: a file is missing, damaged, or of another shape. Damage is found before the trial is touched.
+    """
+    check_folder(folder)
+    try:
+        if trial.adapter is not None:
+            load_adapter_state(trial.adapter, load_file(folder / "adapter" / "adapter_model.safetensors", device=str(device)))
+        _load_heads(trial, load_file(folder / "heads.safetensors", device=str(device)))
+        _load_optimizers(trial, load_file(folder / "optimizer.safetensors", device=str(device)))
+        counters = read_json(folder / "state.json")
+        for name in COUNTERS:
+            setattr(trial, name, counters[name])
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DataError(
+            f"checkpoint cannot be read: {error}", str(folder), "remove it: the trial continues from the one before"
+        ) from error
+
+
+def adapter_tensors(trial: Trial) -> dict[str, Tensor]:
+    """The adapter's weights by PEFT name; empty without LoRA."""
+    return {} if trial.adapter is None else adapter_state(trial.adapter)
+
+
+def _heads_state(trial: Trial) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": value.detach().contiguous()
+        for name, module in trial.heads.modules().items()
+        for key, value in module.state_dict().items()
+    }
+
+
+def _load_heads(trial: Trial, tensors: dict[str, Tensor]) -> None:
+    for name, module in trial.heads.modules().items():
+        prefix = f"{name}."
+        module.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+
+
+def _optimizers(trial: Trial) -> dict[str, torch.optim.Optimizer]:
+    return {"main": trial.optimizer, "adversary": trial.adversary_optimizer}
+
+
+def _optimizer_state(trial: Trial) -> dict[str, Tensor]:
+    return {
+        f"{name}.{index}.{key}": value.detach().contiguous()
+        for name, optimizer in _optimizers(trial).items()
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+
+
+def _load_optimizers(trial: Trial, tensors: dict[str, Tensor]) -> None:
+    for name, optimizer in _optimizers(trial).items():
+        whole = optimizer.state_dict()
+        whole["state"] = {}
+        for path, value in tensors.items():
+            owner, index, key = path.split(".", 2)
+            if owner == name:
+                # Adam keeps its step count on the CPU; the clone lets go of the mapped file
+                whole["state"].setdefault(int(index), {})[key] = value.cpu().clone() if key == "step" else value.clone()
+        optimizer.load_state_dict(whole)

@@ -1,0 +1,145 @@
+"""From a config to a prepared data set on disk, once; and from there to the inputs of a trial.
+
+`ensure_prepared` answers from a small record beside the cache when nothing changed, without importing torch. Otherwise the work (corpus, codec,
+speaker embeddings) runs in a child process, so that the driver of a search never holds a model.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tune_accent.base.errors import DataError
+from tune_accent.base.files import read_json, sha256_file, sha256_json, write_json
+from tune_accent.base.progress import Progress, silent
+from tune_accent.base.seeds import derive_seed
+from tune_accent.config.schema import Experiment
+
+if TYPE_CHECKING:
+    import torch
+
+    from tune_accent.models.backbone import Backbone
+    from tune_accent.training.inputs import TrialData
+
+
+@dataclass(frozen=True)
+class PreparedRecord:
+    """The hashes that make up "the same data": they enter the key of every trial.
+
+    Attributes:
+        request: hash of the config sections that decide the data (data, backbone, tiny, seed).
+        manifest: SHA-256 of manifest.jsonl.
+        splits: SHA-256 of splits.json.
+        cache: key of the prepared cache (codes, embeddings, text tokens).
+        backbone: fingerprint of the model's config and weights.
+    """
+
+    request: str
+    manifest: str
+    splits: str
+    cache: str
+    backbone: str
+
+
+def ensure_prepared(spec: Experiment, show: bool) -> PreparedRecord:
+    """Make or check everything that trials share; nothing is computed when it is there.
+
+    Args:
+        spec: the experiment.
+        show: draw a progress bar on the terminal.
+
+    Raises:
+        DataError: the data are not there, broken, or confounded. ModelError: the backbone cannot be loaded.
+        MissingDependency: the demo extra is not installed.
+    """
+    known = _known_record(spec)
+    if known is not None:
+        return known
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as child:
+        return PreparedRecord(**child.submit(_prepare_in_child, spec.model_dump_json(), show).result())
+
+
+def open_inputs(spec: Experiment, device: torch.device, progress: Progress = silent) -> TrialData:
+    """Load the backbone and map the prepared cache; prepares what is missing."""
+    from tune_accent.data.corpus import ensure_corpus
+    from tune_accent.data.prepared import prepare
+    from tune_accent.training.inputs import trial_data
+
+    corpus = ensure_corpus(spec.data, derive_seed(spec.seed, "data"), progress)
+    backbone = _backbone(spec, device)
+    speech = prepare(
+        corpus,
+        spec.data,
+        derive_seed(spec.seed, "codec"),
+        embed=backbone.speaker_embedding,
+        tokenize=backbone.text_tokens,
+        embedder_fingerprint=backbone.fingerprint,
+        progress=progress,
+    )
+    return trial_data(spec, speech, backbone)
+
+
+def record_path(spec: Experiment) -> Path:
+    """Where the record of this request lies."""
+    return Path(spec.data.root) / "prepared" / f"record-{_request(spec)[:16]}.json"
+
+
+def _request(spec: Experiment) -> str:
+    data = spec.data.model_dump(mode="json")
+    if "workers" in data["source"]:
+        del data["source"]["workers"]
+    model = spec.model.model_dump(mode="json", include={"backbone", "tiny"})
+    return sha256_json({"data": data, "model": model, "seed": spec.seed})
+
+
+def _known_record(spec: Experiment) -> PreparedRecord | None:
+    path, root = record_path(spec), Path(spec.data.root)
+    if not path.is_file():
+        return None
+    try:
+        record = PreparedRecord(**read_json(path))
+    except (DataError, TypeError):  # damaged, or of another version: it is made again
+        return None
+    files = {"manifest": root / "manifest.jsonl", "splits": root / "splits.json"}
+    same = all(file.is_file() and sha256_file(file) == getattr(record, name) for name, file in files.items())
+    return record if same and (root / "prepared" / record.cache).is_dir() else None
+
+
+def _prepare_in_child(spec_json: str, show: bool) -> dict[str, str]:
+    import torch
+
+    from tune_accent.base.progress import bars
+
+    spec = Experiment.model_validate_json(spec_json)
+    torch.set_num_threads(spec.training.threads)
+    with bars(show) as progress:
+        data = open_inputs(spec, torch.device("cpu"), progress)
+    root = Path(spec.data.root)
+    record = asdict(
+        PreparedRecord(
+            _request(spec),
+            sha256_file(root / "manifest.jsonl"),
+            sha256_file(root / "splits.json"),
+            data.speech.key,
+            data.backbone.fingerprint,
+        )
+    )
+    write_json(record_path(spec), record)
+    return record
+
+
+def _backbone(spec: Experiment, device: torch.device) -> Backbone:
+    import torch
+
+    from tune_accent.models.backbone import load_backbone
+    from tune_accent.models.tiny import ensure_tiny
+
+    name = spec.model.backbone
+    if name == "tiny":
+        codewords = getattr(spec.data.codec, "codewords", 2048)
+        name = str(ensure_tiny(Path(spec.data.root) / "prepared", spec.model.tiny, codewords))
+    dtype = torch.bfloat16 if spec.training.precision == "bf16" and device.type == "cuda" else torch.float32
+    return load_backbone(name, attention=spec.model.attention, dtype=dtype, device=device)

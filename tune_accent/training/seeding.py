@@ -1,0 +1,34 @@
+"""All random generators and the determinism of torch, set in one place.
+
+An epoch seeds every generator from (experiment seed, epoch number). Nothing random crosses an epoch's border, so a checkpoint at that border
+needs no generator state to be exact.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import torch
+
+from tune_accent.base.seeds import derive_seed
+from tune_accent.config.schema import Training
+
+
+def seed_everything(seed: int, *names: str | int) -> None:
+    """Seed `random`, numpy, torch and CUDA for the consumer called `names`."""
+    random.seed(derive_seed(seed, *names, "random"))
+    np.random.seed(derive_seed(seed, *names, "numpy") % 2**32)
+    torch.manual_seed(derive_seed(seed, *names, "torch"))
+
+
+def configure_torch(training: Training) -> None:
+    """Set threads and deterministic algorithms of this process; must run before CUDA starts for cuBLAS to be deterministic."""
+    torch.set_num_threads(training.threads)
+    if training.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cuda.enable_flash_sdp(False)  # their backward passes add in any order
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+    torch.use_deterministic_algorithms(training.deterministic)

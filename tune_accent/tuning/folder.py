@@ -1,0 +1,217 @@
+"""A results folder: what it is an answer to (`spec.yaml`, `spec.sha256`), where it was made (`environment.json`), and who may continue it.
+
+Whoever edits it by hand: a changed `spec.sha256` or environment is refused; a changed `spec.yaml` is written anew, with a warning, where the hash
+still tells that the folder is this search's. Tables are derived and always written anew; the memo checks its own files (memo.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tune_accent.base.errors import ConfigError, DataError, SearchChanged
+from tune_accent.base.files import canonical_json, move, read_json, sha256_json, write_json, write_text
+from tune_accent.config.document import MAX_BYTES, parse_document
+from tune_accent.tracking.provenance import decisive, environment
+
+logger = logging.getLogger(__name__)
+PROTOCOL_VERSION = 1  # raised whenever the same spec would give other numbers: old memos are then not reused
+SHOWN = 20  # changes that a refusal lists
+FREE = ("run_cap", "name")  # of the space: no part of the identity of a search
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything a search is a function of, as plain JSON values.
+
+    Attributes:
+        experiment: the resolved experiment.
+        space: the search space as read: method, metric, parameters, early termination, run_cap.
+        data: hashes of manifest, splits, prepared cache and backbone.
+        protocol: what the figures mean.
+    """
+
+    experiment: Mapping[str, Any]
+    space: Mapping[str, Any]
+    data: Mapping[str, str]
+    protocol: Any = PROTOCOL_VERSION
+
+    def identity(self) -> dict[str, Any]:
+        """The part that may not change when a search continues: no tracking, no workers, no number of trials."""
+        experiment = {key: value for key, value in self.experiment.items() if key not in ("tracking", "name")}
+        tuning = {
+            key: value for key, value in experiment["tuning"].items() if key not in ("workers", "resources", "max_failures")
+        }
+        tuning.pop("epoch_timeout_s", None)
+        source = {key: value for key, value in experiment["data"]["source"].items() if key != "workers"}
+        experiment |= {"tuning": tuning, "data": {**experiment["data"], "source": source}}
+        space = {key: value for key, value in self.space.items() if key not in FREE}
+        space["order"] = list(space["parameters"])  # samplers draw, and grids count, in this order
+        return {"protocol": self.protocol, "experiment": experiment, "space": space, "data": dict(self.data)}
+
+    def sha256(self) -> str:
+        """Hash of `identity`."""
+        return sha256_json(self.identity())
+
+    def text(self) -> str:
+        """`spec.yaml`: the whole spec, for people."""
+        whole = {
+            "protocol": self.protocol,
+            "experiment": dict(self.experiment),
+            "space": dict(self.space),
+            "data": dict(self.data),
+        }
+        return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=120)
+
+
+def trial_key(resolved: Mapping[str, Any], data: Mapping[str, str]) -> str:
+    """The memo key of a trial: hash of what decides its figures, whatever its number and whichever search asks.
+
+    Args:
+        resolved: the experiment with the trial's parameters in it, as JSON values.
+        data: hashes of the data.
+    """
+    parts = {name: resolved[name] for name in ("seed", "data", "model", "objective", "training", "evaluation", "score")}
+    source = {key: value for key, value in parts["data"]["source"].items() if key != "workers"}
+    parts["data"] = {**parts["data"], "source": source}
+    return sha256_json({"protocol": PROTOCOL_VERSION, "config": parts, "data": dict(data)})[:20]
+
+
+def open_folder(root: Path, spec: Spec, *, accept_environment: bool) -> None:
+    """Claim a results folder for `spec`: write its identity into a new one, or check that an old one is this search's.
+
+    Raises:
+        SearchChanged: it belongs to another spec or another version, it was edited, or other library versions would continue it.
+    """
+    recorded = _recorded_hash(root)
+    if recorded is None and not any((root / name).exists() for name in ("trials", "suggestions")):
+        write_json(root / "environment.json", environment())
+        write_text(root / "spec.yaml", spec.text())
+        write_text(root / "spec.sha256", spec.sha256() + "\n")
+        return
+    before = read_spec(root)
+    written = None if before is None else before.sha256()
+    if (recorded or written) != spec.sha256():
+        raise _changed(root, spec, before, recorded)
+    _check_environment(root, accept_environment)
+    if written != recorded:
+        logger.warning(
+            "%s: spec.yaml or spec.sha256 is missing or was edited; the other tells that this is the same search", root
+        )
+    write_text(root / "spec.yaml", spec.text())
+    if recorded is None:
+        write_text(root / "spec.sha256", spec.sha256() + "\n")
+
+
+def read_spec(root: Path) -> Spec | None:
+    """The spec of a results folder, as its spec.yaml says; None where that is missing or cannot be read."""
+    try:
+        with (root / "spec.yaml").open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+        text = data.decode("utf-8")
+        if len(data) > MAX_BYTES or parse_document(text, "spec.yaml").problems:  # no aliases, bounded depth and number of values
+            return None
+        whole = yaml.safe_load(text)
+        spec = Spec(whole["experiment"], whole["space"], whole["data"], whole.get("protocol"))
+        spec.sha256()
+    except (OSError, ValueError, ConfigError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return None
+    return spec
+
+
+def _recorded_hash(root: Path) -> str | None:
+    file = root / "spec.sha256"
+    return (file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else "") or None
+
+
+def set_aside(root: Path) -> Path | None:
+    """Move an existing results folder to the first free `<name>.old-N`; nothing is deleted."""
+    if not root.exists():
+        return None
+    number = 1
+    while (target := root.with_name(f"{root.name}.old-{number}")).exists():
+        number += 1
+    move(root, target)
+    return target
+
+
+def _changed(root: Path, spec: Spec, before: Spec | None, recorded: str | None) -> SearchChanged:
+    """Why `spec` cannot continue the folder; what differs, a line per key: `training.lr: 0.005 → 0.01`."""
+    if before is None:
+        lost = "holds trials, but nothing says of which search" if recorded is None else "holds another search"
+        return SearchChanged(f"this folder {lost}, and its spec.yaml cannot be read", str(root), ways_out())
+    was, now = (dict(_leaves(side.identity())) for side in (before, spec))
+    lines = [
+        f"    {key}: {was.get(key, 'absent')} → {now.get(key, 'absent')}"
+        for key in [*now, *(key for key in was if key not in now)]
+        if was.get(key) != now.get(key)
+    ]
+    if len(lines) > SHOWN:
+        lines = [*lines[:SHOWN], f"    … and {len(lines) - SHOWN} more"]
+    if recorded not in (None, before.sha256()):
+        lines.append("    (spec.yaml was edited, or spec.sha256 was: they no longer match)")
+    what = "this folder holds another search"
+    if before.protocol != spec.protocol:
+        what = f"this folder was made by another version of tune_accent{_maker(root)}: the same trials would give other figures"
+    return SearchChanged("\n".join([f"{what}; it was → it is now:", *lines]), str(root), ways_out())
+
+
+def _maker(root: Path) -> str:
+    """The version that made the folder, where it says so."""
+    try:
+        return f" ({read_json(root / 'environment.json')['tune_accent']})"
+    except (OSError, DataError, KeyError, TypeError):
+        return ""
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted path and value, as JSON text, of everything in a tree of mappings; `experiment.` is left out of the path."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, key if not path or path == "experiment" else f"{path}.{key}")
+    else:
+        yield path, canonical_json(value)
+
+
+def ways_out() -> str:
+    """What a person can do when a folder cannot be continued."""
+    return "--name NEW searches in a new folder; --fresh moves this one aside and starts over"
+
+
+def _check_environment(root: Path, accept: bool) -> None:
+    now = environment()
+    recorded = _recorded_environment(root)
+    before, after = decisive(recorded) if recorded else None, decisive(now)
+    if before == after:
+        return
+    if not accept:
+        raise SearchChanged(_other_versions(before, after), str(root), _environment_fix(before is not None))
+    earlier = recorded.get("continued_from", []) if recorded else []
+    write_json(root / "environment.json", {**now, "continued_from": [*earlier, before]})
+
+
+def _recorded_environment(root: Path) -> dict[str, Any] | None:
+    """The environment that the search began in; None where its file is missing or makes no sense."""
+    try:
+        recorded = read_json(root / "environment.json")
+        decisive(recorded)
+        return {**recorded, "continued_from": list(recorded.get("continued_from", []))}
+    except (FileNotFoundError, DataError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _other_versions(before: Mapping[str, str] | None, after: Mapping[str, str]) -> str:
+    if before is None:
+        return "environment.json is missing or was edited, so nothing tells which library versions this search began with"
+    changes = [f"{name} {before.get(name)} → {version}" for name, version in after.items() if before.get(name) != version]
+    return f"other library versions than the ones this search began with: {', '.join(changes)}"
+
+
+def _environment_fix(known: bool) -> str:
+    first = "install the old versions" if known else "bring the file back"
+    return f"{first}, or {ways_out()}; --accept-environment continues anyway, and is recorded"
