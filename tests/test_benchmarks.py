@@ -89,7 +89,8 @@ def test_equal_work_takes_longest_where_it_waits_most() -> None:
 
 def test_a_watch_counts_the_children_of_a_process() -> None:
     hold = "x = bytearray(b'x') * 2**26; input()"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
+    busy = "import subprocess, sys, time\nwhile time.process_time() < 0.2: pass\n"  # the system counts in hundredths of a second
+    parent = f"{busy}subprocess.run([sys.executable, '-c', {hold!r}])"
     process = subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE)
     try:
         with Watch(process.pid) as watch:
