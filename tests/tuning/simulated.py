@@ -114,7 +114,10 @@ class Clock:
 
 
 class SimulatedProgram:
-    """Trains by sleeping. `spec`: {"root", "seconds", "faults": {"<trial key>:<epoch>": name}}; faults happen once unless they are "always…"."""
+    """Trains by sleeping. `spec`: {"root", "seconds", "faults": {"<trial key>:<epoch>": name}}; faults happen once unless they are "always…".
+
+    Every epoch that begins leaves a file `begun/<trial key>-<epoch>-<process>`.
+    """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self.memo = FolderMemo(Path(spec["root"]))
@@ -123,6 +126,7 @@ class SimulatedProgram:
     def epoch(self, params: Mapping[str, Any], key: str, epoch: int) -> Mapping[str, Any]:
         """One epoch, or its fault."""
         assert len(self.memo.reports(key)) >= epoch - 1, "the epoch before is not in the memo"
+        write_text(Path(self._spec["root"]) / "begun" / f"{key}-{epoch}-{os.getpid()}", "")
         time.sleep(self._spec.get("seconds", 0.0))
         self._fault(self._spec.get("faults", {}).get(f"{key}:{epoch}"), f"{key}-{epoch}")
         metrics = metrics_of(params, key, epoch)

@@ -83,12 +83,16 @@ class Search:
         return [event for event in self.events if isinstance(event, kind)]
 
     def holds(self) -> None:
-        """The table is right, no finished epoch was trained twice, and no trial lost more than one."""
+        """The table is right, no finished epoch was trained twice, and no trial lost more than one that had begun.
+
+        (One that is handed to a worker whose death nobody has noticed yet is lost too, but nothing of it was trained.)
+        """
         whole = Clock(make_core(DictMemo(), **SETTINGS), 1)
         assert whole.run() and table(self.core) == table(whole.core)
         done = [(event.trial, event.epoch) for event in self.of(EpochDone)]
         assert sorted(done) == sorted((t.number, epoch + 1) for t in self.core.trials for epoch in range(len(t.reports)))
-        assert all(count == 1 for count in Counter((event.trial, event.epoch) for event in self.of(EpochLost)).values())
+        begun = Counter(path.name.split("-")[0] for path in (self._root / "begun").iterdir())
+        assert all(len(t.reports) <= begun[t.key] <= len(t.reports) + 1 for t in self.core.trials), begun
 
 
 @pytest.mark.parametrize("cpus", [(1, 2), (1, 1, 2)], ids=["two nodes", "three nodes"])

@@ -70,7 +70,7 @@ class Search:
 
     def clean(self) -> None:
         """Nothing of Ray is left behind."""
-        assert {path.name for path in self.root.iterdir()} <= {"trials", "suggestions", "faults"}
+        assert {path.name for path in self.root.iterdir()} <= {"trials", "suggestions", "faults", "begun"}
         assert not [path for path in self.root.rglob("*") if path.suffix in (".pkl", ".pickle") or "scratch" in path.parts]
         assert "RUNNING" not in {trial.state for trial in self.core.trials}
 

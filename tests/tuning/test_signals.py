@@ -64,7 +64,7 @@ def test_a_signal_ends_cleanly_and_the_search_continues(tmp_path: Path, number: 
     assert errors == ""
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive
-    assert {path.name for path in root.iterdir()} == {"trials", "suggestions"}
+    assert {path.name for path in root.iterdir()} == {"trials", "suggestions", "begun"}
     core = make_core(FolderMemo(root), run_cap=6, epochs=4, min_iter=2)
     rest = Clock(core, 2)
     assert rest.run() and len(rest.trained) < sum(len(trial.reports) for trial in core.trials)
