@@ -1,4 +1,6 @@
-"""The orders that are set beside each other, over the simulated space of the tests: "rounds", "async", and whole batches.
+"""The orders that are set beside each other, over the simulated space of the tests: "async", "rounds", rounds "in step", and whole batches.
+
+In step: nobody runs ahead of a round, so that every worker waits for the slowest epoch.
 
 Whole batches are the other exact order, the one that rounds of one epoch replace: decisions look only at earlier batches of trials. The trials of
 a batch go on without waiting for each other; early stopping judges each against the batches before it; the sampler is asked again when the
@@ -17,8 +19,8 @@ from tune_accent.tuning.core import Core, Grant, Metrics, Settings, Suggester, T
 from tune_accent.tuning.memo import Failure, Memo
 from tune_accent.tuning.suggest import Method, make_suggester
 
-Order: TypeAlias = Literal["async", "rounds", "batches"]
-ORDERS: tuple[Order, ...] = ("async", "rounds", "batches")
+Order: TypeAlias = Literal["async", "rounds", "in step", "batches"]
+ORDERS: tuple[Order, ...] = ("async", "rounds", "in step", "batches")
 
 
 class WholeBatches(Core):
@@ -49,4 +51,5 @@ def simulated_core(order: Order, settings: Settings, memo: Memo, method: Method 
     """A core over the simulated space that decides in `order`."""
     made: type[Core] = WholeBatches if order == "batches" else Core
     settings = replace(settings, order="async" if order == "async" else "rounds")
+    settings = replace(settings, run_ahead=0) if order == "in step" else settings
     return made(settings, make_suggester(SPACE, settings, method=method), key_of, memo)

@@ -1,11 +1,11 @@
-"""What exactness costs: rounds of one epoch beside plain ASHA (async) and beside whole batches.
+"""What exactness costs: rounds of one epoch beside plain ASHA (async), beside rounds in step (nobody runs ahead) and beside whole batches.
 
     python -m benchmarks.rounds [--workers 2,4,8] [--trials 32] [--seeds 3]
 
 The search's own core, its own sampler and a fake clock; only the trials are simulated. An epoch takes 1 on average, more or less by the jitter,
-drawn per epoch (a busy machine) or per trial (a large rank is slower). Without early stopping all three train the same epochs, so the
+drawn per epoch (a busy machine) or per trial (a large rank is slower). Without early stopping all of them train the same epochs, so the
 makespans differ by waiting alone; with ASHA they also differ by what is stopped. "equal" is how many trials of the async search are the same
-in a second run whose epochs take other times; for the other two orders all of them must be, or this fails.
+in a second run whose epochs take other times; for the other orders all of them must be, or this fails.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Case:
 
 
 def cases(workers: Sequence[int]) -> Iterator[Case]:
-    """Every number of workers with one and two slots per worker, under every jitter."""
+    """Every number of workers with one and two slots per worker, and with slots that they do not divide, under every jitter."""
     for jitter, per in ((0.0, "epoch"), (0.2, "epoch"), (0.5, "epoch"), (0.5, "trial")):
         for count in workers:
-            yield from (Case(count, count * slots, jitter, per) for slots in (1, 2))
+            yield from (Case(count, slots, jitter, per) for slots in (count, count + 1, 2 * count))
 
 
 def search(case: Case, order: Order, trials: int, asha: bool, seed: int, clock_seed: int) -> tuple[float, list[str]]:
@@ -77,7 +77,7 @@ def measure(case: Case, trials: int, asha: bool, seeds: int) -> tuple[list[float
 def row(case: Case, trials: int, seeds: int) -> str:
     """A line of the table."""
     (plain, _), (asha, equal) = (measure(case, trials, early, seeds) for early in (False, True))
-    cells = " ".join(f"{spans[0]:>8.1f} {_above(spans, 1):>8} {_above(spans, 2):>8}  " for spans in (plain, asha))
+    cells = " ".join(f"{spans[0]:>8.1f} {_above(spans, 1):>8} {_above(spans, 2):>8} {_above(spans, 3):>8}  " for spans in (plain, asha))
     return f"±{case.jitter:<4.0%} {case.per:<6} {case.workers:>7} {case.slots:>6}  {cells}{equal:>7.0%}"
 
 
@@ -88,7 +88,7 @@ def _above(spans: Sequence[float], index: int) -> str:
 def table(workers: Sequence[int], trials: int, seeds: int) -> Iterator[str]:
     """The table, line by line."""
     yield f"makespan in mean epochs; {trials} trials of {EPOCHS} epochs; ASHA from epoch {GRACE}; mean of {seeds} searches; +n % is above async"
-    yield f"{'':<29}{'without early stopping':^28} {'ASHA':^28}"
+    yield f"{'':<29}{'without early stopping':^37} {'ASHA':^37}"
     names = " ".join(f"{name:>8}" for name in ORDERS)
     yield f"{'jitter per':<12} {'workers':>7} {'slots':>6}  {names}   {names}    equal"
     yield from (row(case, trials, seeds) for case in cases(workers))

@@ -6,15 +6,13 @@ python -m tune_accent.search search_spaces/lora.yaml
 from __future__ import annotations
 
 import re
-import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tune_accent.base.entry import INTERRUPTED, guarded
+from tune_accent.base.entry import INTERRUPTED, guarded, same_command
 from tune_accent.base.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ def main(
     max_hours: Annotated[float | None, typer.Option(help="stop after this many hours; the same command continues")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="move an existing results folder aside and start over")] = False,
     accept_environment: Annotated[
-        bool, typer.Option("--accept-environment", help="continue with other library versions; this is recorded")
+        bool, typer.Option("--accept-environment", help="continue with other versions of libraries or tune_accent; recorded")
     ] = False,
     validate: Annotated[bool, typer.Option("--validate", help="check the two files and stop")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would run, and stop")] = False,
@@ -61,7 +59,7 @@ def main(
 
             sys.stderr.write(f"{described(loaded_space, experiment, run_cap)} → {root}\n")
             request = Request(experiment.experiment, loaded_space, run_cap, root, fresh, accept_environment, max_hours)
-            _search(request, continuing(sys.argv[2:] if context.parent else sys.argv[1:]))
+            _search(request, same_command("tune_accent.search", sys.argv[2:] if context.parent else sys.argv[1:]))
 
 
 def total_trials(space: LoadedSpace, trials: int | None) -> int:
@@ -101,14 +99,6 @@ def _dry_run(space: LoadedSpace, experiment: LoadedExperiment, run_cap: int, roo
     from tune_accent.tuning.forecast import forecast
 
     sys.stdout.write(forecast(space, experiment.experiment, run_cap, root))
-
-
-def continuing(arguments: Sequence[str]) -> str:
-    """The line that continues this search: the same command, without the `--fresh` that would start it over."""
-    kept = [argument for argument in arguments if argument != "--fresh"]
-    python = Path(sys.executable)
-    known = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else Path("python")
-    return shlex.join([str(known), "-m", "tune_accent.search", *kept])
 
 
 def _search(request: Request, again: str) -> None:

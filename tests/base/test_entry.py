@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_accent.base.entry import guarded
+from tune_accent.base.entry import guarded, same_command
 from tune_accent.base.errors import (
     ConfigError,
     DataError,
@@ -105,3 +105,12 @@ def test_messages_go_to_the_file_and_warnings_to_the_terminal(
     assert capsys.readouterr().err == "WARNING loud\n"
     lines = file.read_text(encoding="utf-8").splitlines()
     assert [line.split(" ", 2)[2] for line in lines] == ["INFO tune_accent.tuning: quiet é", "WARNING tune_accent.tuning: loud"]
+
+
+def test_the_line_that_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
+    search = "tune_accent.search"
+    assert same_command(search, ["my space.yaml", "--fresh"]) == ".venv/bin/python -m tune_accent.search 'my space.yaml'"
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    assert same_command(search, ["s.yaml", "--name", "x"]) == "python -m tune_accent.search s.yaml --name x"

@@ -61,6 +61,7 @@ ALLOWED = {
     ("data/sources/espeak_worker.py", "os.write"): "an answer to a pipe",
     ("models/qwen_import.py", "os.open"): "/dev/null in the place of stderr",
     ("models/tiny.py", "save_pretrained"): "in a function that its fill of write_folder calls",
+    ("reporting/figures.py", "savefig"): "a picture in memory",
     ("tuning/ray_adapter.py", "shutil.rmtree"): "Ray's scratch",
     ("tuning/ray_session.py", "os.isatty"): "the terminal",
     ("tuning/ray_session.py", "os.write"): "a last line to the terminal, from a signal handler",

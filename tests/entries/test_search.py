@@ -22,7 +22,7 @@ from tests.data.small_corpora import sine, utterance
 from tests.entries.command import CONFIG, REPOSITORY, SPACE, environment, refused, run, write_search
 from tune_accent.base.files import folder_lock
 from tune_accent.data.manifest import Utterance, write_manifest
-from tune_accent.search import continuing, folder_name
+from tune_accent.search import folder_name
 
 SEARCH = "tune_accent.search"
 
@@ -157,12 +157,7 @@ def test_the_shipped_search_is_fine() -> None:
     assert done.returncode == 0 and done.stderr == "" and "16 trials of lora_rank" in done.stdout
 
 
-def test_the_line_that_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
-    monkeypatch.chdir(tmp_path)
-    assert continuing(["my space.yaml", "--fresh"]) == ".venv/bin/python -m tune_accent.search 'my space.yaml'"
-    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
-    assert continuing(["s.yaml", "--name", "x"]) == "python -m tune_accent.search s.yaml --name x"
+def test_a_name_can_be_a_folder() -> None:
     assert folder_name("lora_2.old-1") == "lora_2.old-1"
 
 

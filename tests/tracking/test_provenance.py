@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import tune_accent
 from tune_accent.tracking import provenance
 from tune_accent.tracking.provenance import DECISIVE, decisive, environment, git_state, packages
 
@@ -21,9 +22,14 @@ def test_an_environment_is_plain_json_and_names_what_decides() -> None:
         record
     )
     chosen = decisive(record)
-    assert set(chosen) == {"python", *DECISIVE} and "absent" not in chosen.values()
+    assert set(chosen) == {"tune_accent", "python", *DECISIVE} and "absent" not in chosen.values()
     assert chosen["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert decisive({"python": "3.11.0", "packages": {}})["torch"] == "absent"
+    assert chosen["tune_accent"] == tune_accent.__version__
+    bare = {"tune_accent": "0.1.0", "python": "3.11.0", "packages": {}}
+    assert decisive(bare)["torch"] == "absent"
+    for odd in ({"tune_accent": None}, {"python": 3}, {"packages": {"torch": 2}}, {"packages": []}):
+        with pytest.raises((TypeError, AttributeError)):
+            decisive({**bare, **odd})
 
 
 def test_versions_are_read_without_importing_packages() -> None:

@@ -99,7 +99,7 @@ def evaluation(f1: float, leakage: float) -> Evaluation:
         leakage_raw_ceiling=plain,
         leakage_auc=plain,
         text_drop=Figure(None, reason="texts are not shared"),
-        per_accent={name: AccentDetail(0.5, leakage, leakage, 4, 2) for name in ("en-us", "en-029")},
+        per_accent={name: AccentDetail(Figure(0.5), leaked, leaked, 4, 2) for name in ("en-us", "en-029")},
         confusion=((2, 0), (0, 2)),
         gate_accents=("en-029", "en-us"),
         secondary_accents=(),

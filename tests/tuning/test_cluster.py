@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from tests.tuning.simulated import Clock, make_core, make_simulated, table
+from tune_accent.base.errors import UserError
 from tune_accent.tuning.memo import DictMemo, FolderMemo
 from tune_accent.tuning.ray_adapter import run_with_ray
 from tune_accent.tuning.ray_session import Share, places
@@ -134,3 +136,15 @@ def test_places_count_each_node_by_itself() -> None:
             assert (places(Share(2.0)), places(Share(1.0)), places(Share(4.0))) == (2, 6, 0)
         finally:
             ray.shutdown()
+
+
+def test_an_address_where_nobody_answers_is_the_persons_mistake(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    core = make_core(FolderMemo(tmp_path))
+    with pytest.raises(UserError, match="no Ray cluster answers at") as caught:
+        run_with_ray(
+            core, make_simulated, {}, workers=1, resources={"cpu": 1.0, "gpu": 0.0}, scratch=tmp_path / "s", address=address
+        )
+    assert caught.value.where == "tuning.address" and not ray.is_initialized()

@@ -102,7 +102,7 @@ def test_epochs_beyond_a_decision_are_counted_as_unused() -> None:
 
 
 def test_slots_advance_together_and_keep_their_order() -> None:
-    core = make_core(DictMemo())
+    core = make_core(DictMemo(), run_ahead=0)
     core.advance()
     assert [(grant.trial, grant.epoch) for grant in core.grants()] == [(0, 1), (1, 1), (2, 1), (3, 1)]
     for trial in (3, 1, 0):
@@ -112,6 +112,35 @@ def test_slots_advance_together_and_keep_their_order() -> None:
     grant = core.grants()[0]
     core.report(2, 1, metrics_of(grant.params, grant.key, 1))
     assert [(grant.trial, grant.epoch) for grant in core.grants()] == [(0, 2), (1, 2), (2, 2), (3, 2)]
+
+
+def test_a_trial_runs_ahead_of_its_round_but_not_past_a_rung() -> None:
+    core = make_core(DictMemo(), min_iter=2, run_ahead=5)
+    core.advance()
+    for trial, epoch in ((1, 1), (1, 2), (0, 1)):
+        core.report(trial, epoch, metrics_of({"lr": 1e-3, "lora_rank": 2, "leakage_weight": 1}, core.trials[trial].key, epoch))
+    assert [(grant.trial, grant.epoch) for grant in core.grants()] == [(2, 1), (3, 1), (0, 2)], (
+        "what a round waits for comes first"
+    )
+    assert [len(trial.reports) for trial in core.trials] == [0, 0, 0, 0], "nothing is judged before its round is complete"
+
+
+@pytest.mark.parametrize("faulty", [False, True])
+@pytest.mark.parametrize(("workers", "slots"), [(1, 4), (3, 4), (5, 5)])
+def test_running_ahead_changes_no_table_and_wastes_no_epoch(workers: int, slots: int, faulty: bool) -> None:
+    faults: dict[tuple[int, int], Failure] = {}
+    if faulty:
+        faults = {(1, 2): Failure("CRASHED", 2, "why"), (6, 5): Failure("OOM", 5, "why"), (9, 4): Failure("DIVERGED", 4, "why")}
+    tables = set[str]()
+    for run_ahead in (0, 1, 9):
+        memo = DictMemo()
+        clock = Clock(make_core(memo, run_cap=25, slots=slots, run_ahead=run_ahead), workers, jitter(run_ahead), outcomes(faults))
+        assert clock.run()
+        tables.add(table(clock.core))
+        reported = {(trial.key, epoch + 1) for trial in clock.core.trials for epoch in range(len(trial.reports))}
+        failed = {(clock.core.trials[number].key, epoch) for number, epoch in faults}
+        assert reported <= set(clock.trained) <= reported | failed
+    assert len(tables) == 1
 
 
 def test_what_was_not_granted_is_refused() -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.tuning.whole_search import Search
 from tune_accent.base.checksums import NAME, check_folder, write_checksums
 from tune_accent.base.errors import DataError
-from tune_accent.base.files import canonical_json, write_json
+from tune_accent.base.files import canonical_json, read_json, write_json
 from tune_accent.config.load import resolve
 from tune_accent.config.schema import Experiment
 from tune_accent.tuning.memo import FolderMemo
@@ -169,30 +169,78 @@ def checkpoint(small_spec: Experiment, small_data: TrialData, tmp_path_factory: 
 
 
 def test_bit_flips_in_a_checkpoint(checkpoint: Path, small_spec: Experiment, small_data: TrialData) -> None:
-    """All are found by the checksums; some are also given to the loader, which must refuse before it touches the trial."""
-    from tune_accent.training.checkpoint import adapter_tensors, load_checkpoint
+    """Every flip goes to the loader that training continues with: refused before the trial is touched, or loaded to the same bits."""
+    from tune_accent.training.checkpoint import load_checkpoint
     from tune_accent.training.trial import build_trial, close_trial
 
     trial = build_trial(resolve(small_spec, {"lora_rank": 2}), small_data)
-    before, generator = _weights(trial), np.random.default_rng(13)
+    untouched, generator = _state(trial), np.random.default_rng(13)
+    load_checkpoint(checkpoint, trial, small_data.device)
+    right = _state(trial)
+    assert right != untouched and trial.epoch == 1
+    close_trial(trial)
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     contents = {path: path.read_bytes() for path in files}
+    trial = build_trial(resolve(small_spec, {"lora_rank": 2}), small_data)
+    refused = 0
     for count in range(FLIPS):
         path = files[count % len(files)]
         path.write_bytes(flipped(contents[path], generator))
         try:
-            check_folder(checkpoint)
+            load_checkpoint(checkpoint, trial, small_data.device)
             assert path.name == NAME, "only the spaces of the checksums themselves may change"
+            assert _state(trial) == right
+            close_trial(trial)
+            trial = build_trial(resolve(small_spec, {"lora_rank": 2}), small_data)
         except DataError as error:
-            assert str(checkpoint) in str(error)
-            if count % 50 == 0:
-                with pytest.raises(DataError, match="0001"):
-                    load_checkpoint(checkpoint, trial, small_data.device)
-                assert _weights(trial) == before and trial.epoch == 0
+            assert str(checkpoint) in str(error) and error.fix
+            assert _state(trial) == untouched
+            refused += 1
         path.write_bytes(contents[path])
-    load_checkpoint(checkpoint, trial, small_data.device)
-    assert _weights(trial) != before and trial.epoch == 1 and adapter_tensors(trial)
+    assert refused > 0.9 * FLIPS
     close_trial(trial)
+
+
+@pytest.mark.parametrize("name", ["epoch", "step", "best_score", "stale_epochs", "grad_norm"])
+@pytest.mark.parametrize("value", [None, "1", -1, 1.5, True, [], {}, 10**400])
+def test_counters_of_another_kind_are_refused(
+    checkpoint: Path, small_spec: Experiment, small_data: TrialData, tmp_path: Path, name: str, value: object
+) -> None:
+    """With checksums that are right: another version's, or edited."""
+    from tune_accent.training.checkpoint import load_checkpoint
+    from tune_accent.training.trial import build_trial, close_trial
+
+    right = name in ("best_score", "grad_norm") and (value is None or isinstance(value, float))
+    folder = tmp_path / "0001"
+    shutil.copytree(checkpoint, folder)
+    write_json(folder / "state.json", {**read_json(folder / "state.json"), name: value})
+    write_checksums(folder)
+    trial = build_trial(resolve(small_spec, {"lora_rank": 2}), small_data)
+    try:
+        before = _state(trial)
+        if right:
+            load_checkpoint(folder, trial, small_data.device)
+            assert getattr(trial, name) == value
+        else:
+            with pytest.raises(DataError, match=f"checkpoint cannot be read: {name} is") as caught:
+                load_checkpoint(folder, trial, small_data.device)
+            assert str(folder) in str(caught.value) and "continues from the one before" in str(caught.value)
+            assert _state(trial) == before
+    finally:
+        close_trial(trial)
+
+
+def _state(trial: Trial) -> dict[str, object]:
+    """Weights, optimizer and counters."""
+    from tune_accent.training.checkpoint import COUNTERS
+
+    steps = {
+        f"{name}.{index}.{key}": value.numpy().tobytes()
+        for name, optimizer in (("main", trial.optimizer), ("adversary", trial.adversary_optimizer))
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+    return {**_weights(trial), **steps, **{name: getattr(trial, name) for name in COUNTERS}}
 
 
 def _weights(trial: Trial) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -254,6 +255,13 @@ def test_a_time_limit_ends_between_epochs(tmp_path: Path, run: Any, monkeypatch:
     assert outcome.stopped == "--max-hours" and trained == 3
     monkeypatch.setattr(time, "monotonic", time.perf_counter)
     assert run(request(tmp_path))[0].stopped is None
+
+
+def test_the_search_runs_on_the_cluster_of_the_config(tmp_path: Path, prepared: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, heard = request(tmp_path), list[str | None]()
+    experiment = resolve(asked.experiment, {"tuning.address": "head:6379"})
+    monkeypatch.setattr(driver, "run_with_ray", lambda *_, address, **__: heard.append(address))
+    assert run_search(replace(asked, experiment=experiment)).best is None and heard == ["head:6379"]
 
 
 def test_failures_end_trials_and_not_the_search(tmp_path: Path, run: Any) -> None:

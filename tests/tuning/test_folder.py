@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
+import tune_accent
 from tests.support import small_experiment
 from tune_accent.base.errors import SearchChanged
-from tune_accent.base.files import read_json
+from tune_accent.base.files import read_json, set_aside, write_json
 from tune_accent.config.load import resolve
 from tune_accent.config.schema import Experiment
 from tune_accent.config.space import Categorical, Space, Uniform
 from tune_accent.tuning import folder
-from tune_accent.tuning.folder import Spec, open_folder, set_aside, trial_key
+from tune_accent.tuning.folder import Spec, open_folder, trial_key
 
 DATA = {"request": "0", "manifest": "a", "splits": "b", "cache": "c", "backbone": "d"}
 SPACE = {
@@ -41,6 +42,7 @@ def spec(
 FREE: list[dict[str, Any]] = [
     {"tuning.workers": 7},
     {"tuning.resources.gpu": 1.0},
+    {"tuning.address": "head:6379"},
     {"tuning.max_failures": 9},
     {"tuning.epoch_timeout_s": 5.0},
     {"data.source.workers": 1},
@@ -171,6 +173,29 @@ def test_other_versions_are_refused_unless_accepted_and_then_recorded(tmp_path: 
     record = read_json(tmp_path / "environment.json")
     assert record["packages"]["torch"] == "99.1"
     assert [earlier["torch"] for earlier in record["continued_from"]] == [first["packages"]["torch"]]
+
+
+def test_another_version_of_the_program_is_one_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_folder(tmp_path, spec(), accept_environment=False)
+    own = tune_accent.__version__
+    monkeypatch.setattr(tune_accent, "__version__", "99.0.0")
+    with pytest.raises(SearchChanged) as refused:
+        open_folder(tmp_path, spec(), accept_environment=False)
+    assert refused.value.what == f"other versions than the ones this search began with: tune_accent {own} → 99.0.0"
+    assert "--accept-environment" in str(refused.value) and "--fresh" in str(refused.value)
+    for accept in (True, False):
+        open_folder(tmp_path, spec(), accept_environment=accept)
+    record = read_json(tmp_path / "environment.json")
+    assert record["tune_accent"] == "99.0.0" and [earlier["tune_accent"] for earlier in record["continued_from"]] == [own]
+
+
+def test_a_version_that_a_file_names_does_not_act_on_the_terminal(tmp_path: Path) -> None:
+    open_folder(tmp_path, spec(), accept_environment=False)
+    record = read_json(tmp_path / "environment.json")
+    write_json(tmp_path / "environment.json", {**record, "tune_accent": "\x1b[2J" + 999 * "á"})
+    with pytest.raises(SearchChanged) as refused:
+        open_folder(tmp_path, spec(), accept_environment=False)
+    assert "\x1b" not in str(refused.value) and r"\x1b[2Jáá" in str(refused.value) and "á" * 40 not in str(refused.value)
 
 
 def test_setting_aside_deletes_nothing(tmp_path: Path) -> None:

@@ -203,12 +203,18 @@ def test_shares_of_a_machine() -> None:
     assert workers == 4 and resources["cpu"] == 1.0
 
 
-@pytest.mark.parametrize(("cores", "slots", "workers"), [(1, 4, 1), (2, 4, 2), (3, 4, 2), (4, 4, 4), (16, 6, 6), (5, 6, 3)])
-def test_no_worker_that_would_not_make_a_round_shorter(
+@pytest.mark.parametrize(("cores", "slots", "workers"), [(1, 4, 1), (3, 4, 3), (4, 4, 4), (16, 6, 6)])
+def test_as_many_workers_as_the_machine_has_cores_and_the_search_slots(
     monkeypatch: pytest.MonkeyPatch, cores: int, slots: int, workers: int
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     assert usable_workers(Tuning(slots=slots, resources=Resources(cpu=1.0, gpu=0.0)))[0] == workers
+
+
+def test_a_cluster_may_hold_more_than_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    tuning = Tuning(slots=16, resources=Resources(cpu=4.0, gpu=0.5), address="head:6379")
+    assert usable_workers(tuning) == (16, {"cpu": 4.0, "gpu": 0.5})
 
 
 def test_what_we_use_of_tunes_inside_is_still_there() -> None:

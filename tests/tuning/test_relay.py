@@ -74,6 +74,20 @@ def test_waiting_trials_give_up_workers_that_were_promised_to_others() -> None:
     assert relay.free() and relay.overbooked() == []
 
 
+def test_an_epoch_that_a_round_waits_for_comes_before_one_that_runs_ahead() -> None:
+    relay, _ = made(workers=2)
+    for grant in relay.waiting()[:2]:
+        relay.hand_out(grant)
+    relay.take(answer(relay, 0))
+    relay.held.add(0)
+    assert [(grant.trial, grant.epoch) for grant in relay.waiting()] == [(2, 1), (3, 1), (0, 2)]
+    assert relay.gives_way(relay.waiting()[-1])
+    relay.workers = 3
+    assert relay.gives_way(relay.waiting()[-1]), "two come first, and one worker is free for them"
+    relay.workers = 4
+    assert not relay.gives_way(relay.waiting()[-1])
+
+
 def test_a_process_that_ends_while_it_is_looked_at_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     relay, _ = made()
     process = psutil.Process()

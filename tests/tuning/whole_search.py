@@ -94,7 +94,7 @@ class Search:
         (root.parent / "asked").mkdir(parents=True, exist_ok=True)
         self.request: Request = request(root.parent / "asked", SPACE, experiment, root=root, run_cap=run_cap)
         patch.setattr(driver, "ensure_prepared", lambda spec, show: PREPARED)
-        patch.setattr(folder, "environment", lambda: {"python": "3", "packages": {}})
+        patch.setattr(folder, "environment", lambda: {"tune_accent": "0", "python": "3", "packages": {}})
         patch.setattr(program, "train", HashRun)
         patch.setattr(program, "save_checkpoint", save_hash)
         self._program = program.SpeechProgram

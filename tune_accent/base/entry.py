@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 from tune_accent.base.errors import TrialFailure, UserError
@@ -32,6 +34,14 @@ def guarded() -> Iterator[None]:
         raise SystemExit(INTERRUPTED) from None
     finally:
         _leave()
+
+
+def same_command(module: str, arguments: Sequence[str]) -> str:
+    """The line that continues what `module` began with `arguments`: the same command, without the `--fresh` that would start it over."""
+    kept = [argument for argument in arguments if argument != "--fresh"]
+    python = Path(sys.executable)
+    known = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else Path("python")
+    return shlex.join([str(known), "-m", module, *kept])
 
 
 def _take_sigterm() -> None:

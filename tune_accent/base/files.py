@@ -162,6 +162,17 @@ def move(path: Path, target: Path) -> None:
         fsync_folder(target.parent)
 
 
+def set_aside(root: Path) -> Path | None:
+    """Move an existing folder to the first free `<name>.old-N`, and say where that is; nothing is deleted."""
+    if not root.exists():
+        return None
+    number = 1
+    while (target := root.with_name(f"{root.name}.old-{number}")).exists():
+        number += 1
+    move(root, target)
+    return target
+
+
 def remove_torn(root: Path) -> None:
     """Remove what killed writers left below `root`; a folder whose replacement was cut short comes back."""
     with explained(root):
@@ -198,7 +209,7 @@ def read_json(path: Path) -> Any:
     try:
         with explained(path):
             return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no text, a number of too many digits, too deep
         raise DataError(f"not a JSON file: {error}", where=str(path), fix="remove it to have it made again") from error
 
 
@@ -215,14 +226,19 @@ def append_line(path: Path, line: str) -> None:
             torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
             data = ("\n" * torn + line.rstrip("\n") + "\n").encode()
             try:
-                while data:
-                    data = data[os.write(descriptor, data) :]
+                _write_all(descriptor, data)
                 os.fsync(descriptor)
             except OSError:
                 os.ftruncate(descriptor, end)
                 raise
         finally:
             os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """A disk that fills up takes the part that still fits, and refuses at the next call."""
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def inside(root: Path, relative: str) -> Path:
@@ -263,4 +279,4 @@ def _claim(stream: IO[str], folder: Path) -> None:
             fix="wait for it, stop it, or use another --name",
         ) from None
     os.ftruncate(stream.fileno(), 0)
-    os.write(stream.fileno(), f"{os.getpid()}\n".encode())
+    _write_all(stream.fileno(), f"{os.getpid()}\n".encode())

@@ -89,8 +89,8 @@ def resolve(experiment: Experiment, params: Mapping[str, Any], origin: str = "pa
 
 
 def experiment_hash(experiment: Experiment) -> str:
-    """Hex SHA-256 of everything but `tracking`."""
-    return sha256_json(experiment.model_dump(mode="json", exclude={"tracking"}))
+    """Hex SHA-256 of everything but `tracking` and `audit`."""
+    return sha256_json(experiment.model_dump(mode="json", exclude={"tracking", "audit"}))
 
 
 def dump_experiment(experiment: Experiment) -> str:

@@ -15,6 +15,8 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 Projection = Literal["q", "k", "v", "o", "gate", "up", "down"]
+Pooling = Literal["mean", "mean+std"]
+Voice = Literal["neutral", "given"]
 
 
 class Section(BaseModel):
@@ -249,6 +251,7 @@ class Tuning(Section):
     startup_trials: Annotated[int, Field(ge=1)] = 8  # random ones before TPE models anything
     workers: Count | None = None  # None: as many as `resources` allow, at most `slots`
     resources: Resources = Resources()
+    address: Annotated[str, Field(pattern=r"^[^:/\s]+:\d{1,5}$")] | None = None  # host:port of a running Ray cluster; None: this machine
     max_failures: Annotated[int, Field(ge=0)] = 2  # retries of a crashed trial, from the memo
     epoch_timeout_s: Positive = 3600.0
 
@@ -257,6 +260,25 @@ class Tracking(Section):
     """Trackers; they are no part of the experiment's hash."""
 
     tensorboard: bool = True  # event files in the results folder, one folder per trial
+
+
+class SpeechEncoder(Section):
+    """A self-supervised speech encoder that is audited beside the backbone."""
+
+    model: str  # a folder or Hub id that `transformers` loads: Wav2Vec2, HuBERT, WavLM, ... (safetensors)
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)] | None = None  # None: eight
+
+
+class Audit(Section):
+    """What `python -m tune_accent.audit` looks at; no part of the experiment's hash."""
+
+    layers: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None  # None: eight over the full depth
+    poolings: Annotated[tuple[Pooling, ...], Field(strict=False, min_length=1)] = ("mean", "mean+std")  # over time
+    speaker: Annotated[tuple[Voice, ...], Field(strict=False, min_length=1)] = ("neutral", "given")  # S: mean voice, speaker's own
+    acoustic: bool = True  # MFCC, F0, energy and rate of the sound itself
+    ssl: SpeechEncoder | None = None
+    ecapa: bool = False  # speaker embeddings of SpeechBrain's ECAPA-TDNN; needs the extra: pip install "tune-accent[ecapa]"
+    batch_size: Count = 60
 
 
 class Experiment(Section):
@@ -272,6 +294,7 @@ class Experiment(Section):
     score: Score = Score()
     gate: Gate = Gate()
     tuning: Tuning = Tuning()
+    audit: Audit = Audit()
     tracking: Tracking = Tracking()
 
     @field_validator("seed", mode="before")

@@ -184,7 +184,7 @@ def _fill(
     codec = fit_codec(cfg.codec, _fit_waves(corpus, cfg, seed, progress), seed)
     codec.save(folder / CODEC)
     rows = corpus.manifest.rows
-    _save_speech(folder, codec, _waves(corpus, rows, cfg, "encoding speech", progress), embed)
+    _save_speech(folder, codec, waves(corpus, rows, cfg, "encoding speech", progress), embed)
     _save_ragged(folder, "text_tokens", "text_offsets", [np.asarray(tokenize(row.text), dtype=np.int32) for row in rows])
     write_json(folder / TABLE, _table(corpus))
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -199,10 +199,15 @@ def _fit_waves(corpus: Corpus, cfg: schema.Data, seed: int, progress: Progress) 
     if len(rows) > MAX_FIT_UTTERANCES:
         chosen = np.random.default_rng(seed).choice(len(rows), MAX_FIT_UTTERANCES, replace=False)
         rows = [rows[int(index)] for index in np.sort(chosen)]
-    return _waves(corpus, rows, cfg, "fitting the codec", progress)
+    return waves(corpus, rows, cfg, "fitting the codec", progress)
 
 
-def _waves(corpus: Corpus, rows: Sequence[Utterance], cfg: schema.Data, label: str, progress: Progress) -> Iterator[Wave]:
+def waves(corpus: Corpus, rows: Sequence[Utterance], cfg: schema.Data, label: str, progress: Progress) -> Iterator[Wave]:
+    """The sound of `rows` as every model of the project gets it: mono, 24 kHz, at the loudness of the config.
+
+    Raises:
+        DataError: a file is missing, corrupt, or not the one of the manifest.
+    """
     for done, row in enumerate(rows, start=1):
         wave = _read(corpus.root, row)
         yield wave if cfg.loudness_lufs is None else set_loudness(wave, cfg.loudness_lufs)

@@ -4,23 +4,33 @@
 >>> evaluate(z, table, Protocol(), seed=0).to_dict()  # doctest: +SKIP
 """
 
+from tune_accent.evaluation.comparison import COMPARABLE, hierarchical_interval, paired_difference, replicates
 from tune_accent.evaluation.evaluate import evaluate
-from tune_accent.evaluation.figures import AccentDetail, Evaluation, Figure, Used
+from tune_accent.evaluation.figures import AccentDetail, Evaluation, Figure, SecondaryDetail, Speakers, Used
 from tune_accent.evaluation.gate import Verdict, verdict
+from tune_accent.evaluation.multiplicity import ExpectedMaximum, null_of_best
 from tune_accent.evaluation.protocol import PROTOCOL_VERSION, Protocol
 from tune_accent.evaluation.score import Feasibility, feasible, score
 
 __all__ = [
+    "COMPARABLE",
     "PROTOCOL_VERSION",
     "AccentDetail",
     "Evaluation",
+    "ExpectedMaximum",
     "Feasibility",
     "Figure",
     "Protocol",
+    "SecondaryDetail",
+    "Speakers",
     "Used",
     "Verdict",
     "evaluate",
     "feasible",
+    "hierarchical_interval",
+    "null_of_best",
+    "paired_difference",
+    "replicates",
     "score",
     "verdict",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tune_accent.evaluation.bootstrap import percentile_interval, speaker_counts
+from tune_accent.evaluation.bootstrap import Bounds, speaker_counts, speaker_interval
 from tune_accent.evaluation.figures import Figure
 from tune_accent.evaluation.probes import Design, Probe, choose, fit
 from tune_accent.evaluation.protocol import Protocol
@@ -116,26 +116,49 @@ def accent_figures(
     n, classes = len(found.accent), matrix.shape[-1]
     f1, balanced = float(macro_f1(matrix)[0]), float(recalls(matrix)[0].mean())
     chance, p = _null(found, f1, protocol.permutations, seeds[1])
-    low_high: list[tuple[float | None, float | None]] = [(None, None), (None, None)]
-    if protocol.intervals:
-        replicates = found.matrix(speaker_counts(found.accent, protocol.bootstrap, seeds[0]))
-        low_high = [percentile_interval(macro_f1(replicates)), percentile_interval(recalls(replicates).mean(axis=-1))]
+    f1_bounds, balanced_bounds = _intervals(found, protocol, seeds[0])
     return (
-        Figure(f1, *low_high[0], chance=chance, n=n, p=p),
-        Figure(balanced, *low_high[1], chance=1.0 / classes, n=n),
+        Figure(f1, *f1_bounds, chance=chance, n=n, p=p),
+        Figure(balanced, *balanced_bounds, chance=1.0 / classes, n=n),
     )
 
 
-def _null(found: Confusions, f1: float, permutations: int, seed: np.random.SeedSequence) -> tuple[float, float | None]:
-    """Chance of macro-F1 when predictions stay and accents are permuted across speakers, and the p-value.
+def recall_figures(found: Confusions, protocol: Protocol, seed: np.random.SeedSequence) -> list[Figure]:
+    """Recall of each gate accent, with its interval over the speakers of that accent."""
+    classes = found.predicted.shape[1]
+    values = recalls(found.matrix())[0]
+    bounds: list[Bounds] = [(None, None)] * classes
+    if protocol.intervals:
+        replicates = recalls(found.matrix(speaker_counts(found.accent, protocol.bootstrap, seed)))
+        bounds = [speaker_interval(replicates[:, a], found.accent[found.accent == a]) for a in range(classes)]
+    sizes = np.bincount(found.accent, minlength=classes)
+    return [Figure(float(values[a]), *bounds[a], chance=1.0 / classes, n=int(sizes[a])) for a in range(classes)]
 
-    Without permutations: the F1 of the expected confusion matrix, whose rows all have the distribution of the predictions.
+
+def permuted_f1(found: Confusions, permutations: int, seed: np.random.SeedSequence) -> Floats:
+    """Macro-F1 (permutations,) when predictions stay and accents are permuted across speakers."""
+    generator = np.random.default_rng(seed)
+    shuffled = generator.permuted(np.tile(found.accent, (permutations, 1)), axis=1)
+    hot = (shuffled[:, :, None] == np.arange(found.predicted.shape[1])).astype(np.float64)
+    return macro_f1(hot.transpose(0, 2, 1) @ found.predicted)
+
+
+def _intervals(found: Confusions, protocol: Protocol, seed: np.random.SeedSequence) -> tuple[Bounds, Bounds]:
+    if not protocol.intervals:
+        return (None, None), (None, None)
+    replicates = found.matrix(speaker_counts(found.accent, protocol.bootstrap, seed))
+    balanced = recalls(replicates).mean(axis=-1)
+    return speaker_interval(macro_f1(replicates), found.accent), speaker_interval(balanced, found.accent)
+
+
+def _null(found: Confusions, f1: float, permutations: int, seed: np.random.SeedSequence) -> tuple[float, float | None]:
+    """Chance of macro-F1 under `permuted_f1`, and the p-value (1 + as high) / (1 + B) of Phipson & Smyth (2010).
+
+    Without permutations: the F1 of the expected confusion matrix. It is the same where speakers have equally many utterances, since
+    the sums of rows and of columns are then fixed, and F1 is linear in the hits.
     """
     if permutations == 0:
         matrix = found.matrix()[0]
         return float(macro_f1(np.outer(matrix.sum(axis=1), matrix.sum(axis=0)) / matrix.sum())), None
-    generator = np.random.default_rng(seed)
-    shuffled = generator.permuted(np.tile(found.accent, (permutations, 1)), axis=1)
-    hot = (shuffled[:, :, None] == np.arange(found.predicted.shape[1])).astype(np.float64)
-    null = macro_f1(hot.transpose(0, 2, 1) @ found.predicted)
+    null = permuted_f1(found, permutations, seed)
     return float(null.mean()), float((1 + np.count_nonzero(null >= f1 - 1e-12)) / (permutations + 1))

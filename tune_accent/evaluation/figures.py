@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tune_accent.config.schema import Gate
@@ -21,6 +21,7 @@ class Figure:
         n: speakers behind the value.
         p: p-value of the permutation null, where there is one.
         reason: why there is no value.
+        most: what a representation with all the information reaches.
     """
 
     value: float | None
@@ -30,25 +31,27 @@ class Figure:
     n: int | None = None
     p: float | None = None
     reason: str | None = None
+    most: float = 1.0
 
     @property
     def corrected(self) -> float | None:
-        """Chance-corrected value (v - c) / (1 - c)."""
-        if self.value is None or self.chance is None or self.chance >= 1:
+        """Chance-corrected value (v - c) / (most - c): 0 at chance, 1 with all the information."""
+        if self.value is None or self.chance is None or self.chance >= self.most:
             return None
-        return (self.value - self.chance) / (1 - self.chance)
+        return (self.value - self.chance) / (self.most - self.chance)
 
     def to_dict(self) -> dict[str, Any]:
-        """{value, low, high, chance, n} or {value: null, reason}; p where there is one."""
+        """{value, low, high, chance, n}, with corrected, p, and most (if not 1) where they exist; or {value: null, reason}."""
         if self.value is None:
             return {"value": None, "reason": self.reason}
         plain = {"value": self.value, "low": self.low, "high": self.high, "chance": self.chance, "n": self.n}
-        return plain if self.p is None else {**plain, "p": self.p}
+        more = {"corrected": self.corrected, "p": self.p, "most": None if self.most == 1.0 else self.most}
+        return plain | {name: value for name, value in more.items() if value is not None}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Figure:
         """The inverse of `to_dict`."""
-        return cls(**plain)
+        return cls(**{name: value for name, value in plain.items() if name != "corrected"})
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,62 @@ class Used:
 class AccentDetail:
     """Figures of one gate accent: recall (unseen speakers), leakage unseen and seen, speakers in train and scored."""
 
-    recall: float
-    leakage_unseen: float
-    leakage_seen: float
+    recall: Figure
+    leakage_unseen: Figure
+    leakage_seen: Figure
     train_speakers: int
     scored_speakers: int
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> AccentDetail:
+        """The inverse of `asdict`, with figures as `Figure.to_dict` gives them."""
+        values: dict[str, Any] = {
+            name: Figure.from_dict(value) if isinstance(value, Mapping) else value for name, value in plain.items()
+        }
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class SecondaryDetail:
+    """An accent that has too few speakers for the gate, reported apart; it enters no other figure.
+
+    Attributes:
+        predicted: its scored utterances that the probe of the gate accents gives to each of these, in the order of `gate_accents`.
+        recall: in a further probe, fitted on all accents that have a train speaker.
+        train_speakers, scored_speakers: how many it has.
+    """
+
+    predicted: tuple[int, ...]
+    recall: Figure
+    train_speakers: int
+    scored_speakers: int
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """What each speaker contributes, by name: every interval, and every paired difference, can be computed from these again.
+
+    Attributes:
+        accent: position among `gate_accents`, of scored and train speakers of the gate.
+        predicted: utterances that were given each gate accent; scored speakers.
+        unseen, seen: (recall, draws): mean recall of the speaker over the draws that hold it, and their number.
+        raw: recall among all unseen speakers at once.
+        auc: AUC as the anchor; speakers without a pair are left out.
+        texts: predictions with the texts allowed (mean over probes), and with the texts removed; empty where there is no text drop.
+    """
+
+    accent: Mapping[str, int] = field(default_factory=dict)
+    predicted: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unseen: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    seen: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    raw: Mapping[str, float] = field(default_factory=dict)
+    auc: Mapping[str, float] = field(default_factory=dict)
+    texts: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Speakers:
+        """The inverse of `asdict`, after JSON has made lists of tuples."""
+        return cls(**{name: {speaker: _frozen(row) for speaker, row in rows.items()} for name, rows in plain.items()})
 
 
 @dataclass(frozen=True)
@@ -89,6 +143,8 @@ class Evaluation:
         gate_accents, secondary_accents: accents that count, and those with too few speakers.
         used: what M, U and R came to.
         strength: C that the accent probe chose.
+        secondary: by name, the secondary accents.
+        speakers: what each speaker of the gate contributes.
     """
 
     accent_f1: Figure
@@ -107,11 +163,29 @@ class Evaluation:
     used: Used
     strength: float
     protocol_version: int
+    secondary: Mapping[str, SecondaryDetail] = field(default_factory=dict)
+    speakers: Speakers = field(default_factory=Speakers)
 
     @property
     def figures(self) -> dict[str, Figure]:
         """Every figure by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if isinstance(getattr(self, field.name), Figure)}
+        return {name: getattr(self, name) for name in _FIGURES}
+
+    @property
+    def confusion_shares(self) -> tuple[tuple[float, ...], ...]:
+        """`confusion` with rows that sum to 1; a row without utterances stays 0."""
+        return tuple(tuple(count / (sum(row) or 1) for count in row) for row in self.confusion)
+
+    @property
+    def degenerate(self) -> dict[str, str]:
+        """Gate accents that the probe never predicts, or predicts without ever being right: no F1 of theirs means anything."""
+        found = {}
+        for position, name in enumerate(self.gate_accents):
+            if not any(row[position] for row in self.confusion):
+                found[name] = "never predicted"
+            elif not self.confusion[position][position]:
+                found[name] = "never correct"
+        return found
 
     @property
     def speakers_per_accent(self) -> int:
@@ -123,29 +197,54 @@ class Evaluation:
         return verdict(self.figures, thresholds, self.speakers_per_accent)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Plain JSON values; `confusion_shares` and `degenerate` follow from the rest."""
         return {
             **{name: figure.to_dict() for name, figure in self.figures.items()},
-            "per_accent": {name: asdict(detail) for name, detail in self.per_accent.items()},
+            "per_accent": {name: _plain(detail) for name, detail in self.per_accent.items()},
             "confusion": [list(row) for row in self.confusion],
+            "confusion_shares": [list(row) for row in self.confusion_shares],
+            "degenerate": self.degenerate,
             "gate_accents": list(self.gate_accents),
             "secondary_accents": list(self.secondary_accents),
+            "secondary": {
+                name: _plain(detail) | {"predicted": list(detail.predicted)} for name, detail in self.secondary.items()
+            },
             "used": asdict(self.used),
             "strength": self.strength,
             "protocol_version": self.protocol_version,
+            "speakers": asdict(self.speakers),
         }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Evaluation:
         """The inverse of `to_dict`."""
-        rest = ("per_accent", "confusion", "gate_accents", "secondary_accents", "used", "strength", "protocol_version")
         return cls(
-            **{field.name: Figure.from_dict(plain[field.name]) for field in fields(cls) if field.name not in rest},
-            per_accent={name: AccentDetail(**detail) for name, detail in plain["per_accent"].items()},
-            confusion=tuple(tuple(row) for row in plain["confusion"]),
+            **{name: Figure.from_dict(plain[name]) for name in _FIGURES},
+            per_accent={name: AccentDetail.from_dict(detail) for name, detail in plain["per_accent"].items()},
+            confusion=_frozen(plain["confusion"]),
             gate_accents=tuple(plain["gate_accents"]),
             secondary_accents=tuple(plain["secondary_accents"]),
+            secondary={
+                name: SecondaryDetail(
+                    **(detail | {"predicted": tuple(detail["predicted"]), "recall": Figure.from_dict(detail["recall"])})
+                )
+                for name, detail in plain["secondary"].items()
+            },
             used=Used(**plain["used"]),
             strength=plain["strength"],
             protocol_version=plain["protocol_version"],
+            speakers=Speakers.from_dict(plain["speakers"]),
         )
+
+
+_FIGURES = tuple(each.name for each in fields(Evaluation) if each.type == "Figure")
+
+
+def _plain(detail: AccentDetail | SecondaryDetail) -> dict[str, Any]:
+    values = {each.name: getattr(detail, each.name) for each in fields(detail)}
+    return {name: value.to_dict() if isinstance(value, Figure) else value for name, value in values.items()}
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, at any depth."""
+    return tuple(_frozen(each) for each in value) if isinstance(value, list | tuple) else value

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tune_accent.base.errors import DataError
-from tune_accent.evaluation.bootstrap import percentile_interval, speaker_counts, stratified_mean
+from tune_accent.evaluation.bootstrap import Bounds, speaker_counts, speaker_interval, stratified_mean
 from tune_accent.evaluation.figures import Figure
 from tune_accent.evaluation.probes import Design, Probe, choose, fit
 from tune_accent.evaluation.protocol import Protocol
@@ -41,15 +41,22 @@ class Task:
 class Recalls:
     """Recall of each speaker, averaged over the draws that hold it, and the number of those draws; (speakers,) each."""
 
+    speaker: Ints
     recall: Floats
     draws: Floats
     accent: Ints
     speakers_per_probe: int
 
-    def of_accent(self, accent: int) -> float:
+    def pairs(self) -> list[tuple[float, int]]:
+        """(recall, draws) of each speaker."""
+        return [(float(recall), int(draws)) for recall, draws in zip(self.recall, self.draws, strict=True)]
+
+    def of_accent(self, accent: int, protocol: Protocol, seed: np.random.SeedSequence) -> Figure:
         """Mean over draws of (balanced accuracy - 1/M) within one accent."""
         own = self.accent == accent
-        return float(np.average(self.recall[own], weights=self.draws[own])) - 1.0 / self.speakers_per_probe
+        return Recalls(self.speaker[own], self.recall[own], self.draws[own], self.accent[own], self.speakers_per_probe).figure(
+            protocol, seed
+        )
 
     def figure(self, protocol: Protocol, seed: np.random.SeedSequence) -> Figure:
         """Value and interval; chance is 0."""
@@ -60,13 +67,13 @@ class Recalls:
         return self._figure(np.zeros_like(self.accent), protocol, seed)
 
     def _figure(self, strata: Ints, protocol: Protocol, seed: np.random.SeedSequence) -> Figure:
-        low, high = None, None
+        chance = 1.0 / self.speakers_per_probe
+        bounds: Bounds = None, None
         if protocol.intervals:
             counts = speaker_counts(self.accent, protocol.bootstrap, seed)
-            replicates = stratified_mean(self.recall, self.draws, strata, counts) - 1.0 / self.speakers_per_probe
-            low, high = percentile_interval(replicates)
-        value = float(stratified_mean(self.recall, self.draws, strata)[0]) - 1.0 / self.speakers_per_probe
-        return Figure(value, low, high, chance=0.0, n=len(self.recall))
+            bounds = speaker_interval(stratified_mean(self.recall, self.draws, strata, counts) - chance, self.accent)
+        value = float(stratified_mean(self.recall, self.draws, strata)[0]) - chance
+        return Figure(value, *bounds, chance=0.0, n=len(self.recall), most=1.0 - chance)
 
 
 def larger(unseen: Figure, seen: Figure) -> Figure:
@@ -74,7 +81,7 @@ def larger(unseen: Figure, seen: Figure) -> Figure:
     assert unseen.value is not None and seen.value is not None
     low = None if unseen.low is None or seen.low is None else max(unseen.low, seen.low)
     high = None if unseen.high is None or seen.high is None else max(unseen.high, seen.high)
-    return Figure(max(unseen.value, seen.value), low, high, chance=0.0, n=min(unseen.n or 0, seen.n or 0))
+    return Figure(max(unseen.value, seen.value), low, high, chance=0.0, n=min(unseen.n or 0, seen.n or 0), most=unseen.most)
 
 
 def eligible(rows: Rows, protocol: Protocol, scored: bool) -> dict[int, Ints]:
@@ -173,7 +180,7 @@ def measure(rows: Rows, tasks: Sequence[Task], protocol: Protocol) -> Recalls:
     speakers = np.asarray(sorted(total))
     draws = np.asarray([float(times[int(s)]) for s in speakers])
     recall = np.asarray([total[int(s)] for s in speakers]) / draws
-    return Recalls(recall, draws, rows.speaker_accent[speakers], len(tasks[0].speakers))
+    return Recalls(speakers, recall, draws, rows.speaker_accent[speakers], len(tasks[0].speakers))
 
 
 def _needed(rows: Rows, task: Task) -> list[frozenset[int]]:
@@ -204,31 +211,33 @@ def _task_recalls(rows: Rows, task: Task, probes: dict[frozenset[int], Probe], s
     return np.asarray(hits / sizes)
 
 
-def speaker_auc(rows: Rows, able: dict[int, Ints], protocol: Protocol, seed: np.random.SeedSequence) -> Figure:
-    """Same/different-speaker AUC within accent on unseen speakers, from distances; free of the number of speakers.
+def speaker_aucs(rows: Rows, able: dict[int, Ints]) -> dict[int, float]:
+    """Same/different-speaker AUC of each unseen speaker within its accent, from distances; free of the number of speakers.
 
-    Each speaker's own AUC is P(a pair of its utterances is closer than one of its and one of another speaker of the accent), ties
-    half; the figure is their mean within and then over accents. Pairs span two folds and two texts, so that neither a session nor a text
-    makes a pair close. Axes are divided by the pooled within-speaker sd of train speakers.
+    P(a pair of the speaker's utterances is closer than one of its and one of another speaker of the accent), ties half. Pairs span two
+    folds and two texts, so that neither a session nor a text makes a pair close; speakers without such a pair are left out. Axes are
+    divided by the pooled within-speaker sd of train speakers.
     """
     z = rows.z / _within_scale(rows)
-    values, accents = [], []
-    for accent, speakers in able.items():
+    found: dict[int, float] = {}
+    for speakers in able.values():
         at = np.flatnonzero(rows.scored & (rows.fold >= 0) & np.isin(rows.speaker, speakers))
-        for value in _anchor_aucs(z[at], rows.speaker[at], rows.fold[at], rows.text[at]):
-            values.append(value)
-            accents.append(accent)
-    found, strata = np.asarray(values), np.asarray(accents)
-    known = np.isfinite(found)
-    if not all(known[strata == accent].any() for accent in able):
+        values = _anchor_aucs(z[at], rows.speaker[at], rows.fold[at], rows.text[at])
+        found.update({int(s): value for s, value in zip(speakers, values, strict=True) if np.isfinite(value)})
+    return found
+
+
+def auc_figure(rows: Rows, aucs: dict[int, float], protocol: Protocol, seed: np.random.SeedSequence) -> Figure:
+    """Mean of `speaker_aucs` over the speakers of each accent, then over gate accents."""
+    values, strata = np.asarray(list(aucs.values())), rows.speaker_accent[list(aucs)]
+    if not set(rows.gate) <= set(strata.tolist()):
         return Figure(None, reason="some accent has no pair of utterances of one speaker with different texts in different folds")
-    found, strata = found[known], strata[known]
-    low, high = None, None
+    ones = np.ones_like(values)
+    bounds: Bounds = None, None
     if protocol.intervals:
         counts = speaker_counts(strata, protocol.bootstrap, seed)
-        low, high = percentile_interval(stratified_mean(found, np.ones_like(found), strata, counts))
-    value = float(stratified_mean(found, np.ones_like(found), strata)[0])
-    return Figure(value, low, high, chance=0.5, n=len(found))
+        bounds = speaker_interval(stratified_mean(values, ones, strata, counts), strata)
+    return Figure(float(stratified_mean(values, ones, strata)[0]), *bounds, chance=0.5, n=len(values))
 
 
 def _within_scale(rows: Rows) -> Floats:

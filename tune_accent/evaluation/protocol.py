@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-PROTOCOL_VERSION = 1  # raised whenever a number would change for the same representation and seed
+PROTOCOL_VERSION = 2  # raised whenever a number would change for the same representation and seed
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,13 @@ class Protocol:
         draws: R, seeded draws of M speakers and U utterances that are averaged; one where a draw can only take everything.
         c_grid: inverse L2 strengths; chosen by inner cross-validation, grouped by speaker (accent) or by fold (speaker).
         bootstrap: resamples of speakers behind every interval.
-        permutations: B of the permutation null of macro-F1; 0 takes the F1 of the expected confusion as chance, no p-value.
+        permutations: B of the permutation null of macro-F1; 0 takes the F1 of the expected confusion as chance, no p-value (in-trial reports).
         gate_accents: the accents that count; None takes all with two speakers in train and in `score_split`.
         held_fold: fold of train speakers on which `seen` leakage is scored, fitted on the others; None cross-fits over all folds.
         score_split: whose speakers are the unseen ones; rows of the other split are never read.
         text_drop: measure the text drop.
         intervals: compute intervals.
+        secondary: fit one more probe, of all accents that have a train speaker, for the recall of the secondary ones.
     """
 
     speakers: int = 8
@@ -31,12 +32,13 @@ class Protocol:
     draws: int = 3
     c_grid: tuple[float, ...] = (0.01, 0.1, 1.0)
     bootstrap: int = 2000
-    permutations: int = 0
+    permutations: int = 999
     gate_accents: tuple[str, ...] | None = None
     held_fold: int | None = None
     score_split: Literal["val", "test"] = "val"
     text_drop: bool = True
     intervals: bool = True
+    secondary: bool = True
 
     def __post_init__(self) -> None:
         if self.speakers < 2:

@@ -33,7 +33,7 @@ class Rows:
         speaker, accent, text, fold: (N,) numbers; text is -1 where there is none, fold -1 in a gap.
         scored: (N,) whether the row belongs to the unseen speakers that are scored.
         gate: numbers of the accents that count.
-        accent_names: name of each accent number.
+        accent_names, speaker_names: name of each accent and speaker number.
         speaker_accent: (speakers,) accent of each speaker number.
     """
 
@@ -45,6 +45,7 @@ class Rows:
     scored: Bools
     gate: tuple[int, ...]
     accent_names: tuple[str, ...]
+    speaker_names: tuple[str, ...]
     speaker_accent: Ints
 
     def speakers_of(self, accent: int, scored: bool) -> Ints:
@@ -71,7 +72,7 @@ def read_rows(z: npt.NDArray[Any], table: pd.DataFrame, protocol: Protocol) -> R
     kept = kept[np.argsort(ids, kind="stable")]
     values = np.ascontiguousarray(np.asarray(z)[kept], dtype=np.float64)
     _check_finite(values, table["utt_id"].iloc[kept])
-    speaker, _ = pd.factorize(table["speaker"].iloc[kept])
+    speaker, speakers = pd.factorize(table["speaker"].iloc[kept])
     accent, names = pd.factorize(table["accent"].iloc[kept])
     text = pd.factorize(table["text_id"].iloc[kept])[0] if "text_id" in table else np.full(len(kept), -1)
     first = np.unique(speaker, return_index=True)[1]
@@ -84,6 +85,7 @@ def read_rows(z: npt.NDArray[Any], table: pd.DataFrame, protocol: Protocol) -> R
         scored=np.asarray(splits[kept] != "train", dtype=np.bool_),
         gate=(),
         accent_names=tuple(str(name) for name in names),
+        speaker_names=tuple(str(name) for name in speakers),
         speaker_accent=accent[first].astype(np.int64),
     )
     return Rows(**{**rows.__dict__, "gate": _gate(rows, protocol)})

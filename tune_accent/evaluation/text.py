@@ -2,6 +2,9 @@
 
 Texts are dealt into G groups, and G probes are fitted, each without one group, all of equal size. Utterances of group g are scored by the
 probe without g (their texts removed) and by the others (their texts allowed): same test utterances, same speakers, same training size.
+
+A positive drop says that the probe needs to have heard the texts, not why: it may read the accent off the words, or it may have learnt to ignore
+what the words add to z, which it cannot for words that it has not heard.
 """
 
 from __future__ import annotations
@@ -11,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tune_accent.evaluation.accent import Confusions, gate_position, macro_f1, scored_accents, tally
-from tune_accent.evaluation.bootstrap import percentile_interval, speaker_counts
+from tune_accent.evaluation.bootstrap import Bounds, speaker_counts, speaker_interval
 from tune_accent.evaluation.figures import Figure
 from tune_accent.evaluation.probes import Design, Probe
 from tune_accent.evaluation.protocol import Protocol
-from tune_accent.evaluation.table import Ints, Rows
+from tune_accent.evaluation.table import Floats, Ints, Rows
 
 GROUPS = 3
 
@@ -42,21 +45,32 @@ def plan(rows: Rows, seed: np.random.SeedSequence) -> TextPlan:
     return TextPlan(group, designs)
 
 
-def text_drop(
-    rows: Rows, planned: TextPlan, probes: list[Probe], strength: int, protocol: Protocol, seed: np.random.SeedSequence
-) -> Figure:
-    """Signed, paired difference of macro-F1: texts allowed in training minus texts removed.
+Sides = tuple[Confusions, Confusions]
+
+
+def text_drop(sides: Sides, protocol: Protocol, seed: np.random.SeedSequence) -> Figure:
+    """Signed, paired difference of macro-F1 with its interval: texts allowed in training minus texts removed (`text_sides`)."""
+    accents = sides[0].accent
+    bounds: Bounds = None, None
+    if protocol.intervals:
+        bounds = speaker_interval(drop(sides, speaker_counts(accents, protocol.bootstrap, seed)), accents)
+    return Figure(float(drop(sides)[0]), *bounds, chance=0.0, n=len(accents))
+
+
+def drop(sides: Sides, counts: Floats | None = None) -> Floats:
+    """The difference in each resample, (resamples,), or (1,) without counts."""
+    return macro_f1(sides[0].matrix(counts)) - macro_f1(sides[1].matrix(counts))
+
+
+def text_sides(rows: Rows, planned: TextPlan, probes: list[Probe], strength: int) -> Sides:
+    """Predictions by speaker with the scored texts allowed in training, and with them removed; the plan must have probes.
 
     Args:
         rows: canonical rows.
         planned: groups and designs.
-        probes: one for each design.
+        probes: one for each design; those that allow a text count 1/(G - 1) each.
         strength: index of the strength of the accent probe; both sides use it.
-        protocol: for the intervals.
-        seed: of the bootstrap.
     """
-    if planned.reason is not None:
-        return Figure(None, reason=planned.reason)
     accents = scored_accents(rows)
     removed = np.zeros((len(accents), len(rows.gate)))
     allowed = np.zeros_like(removed)
@@ -67,13 +81,7 @@ def text_drop(
         other = (planned.group[at] >= 0) & ~own
         removed += tally(rows, at[own], predicted[own])
         allowed += tally(rows, at[other], predicted[other], 1.0 / (len(probes) - 1))
-    sides = Confusions(allowed, accents), Confusions(removed, accents)
-    value = float(macro_f1(sides[0].matrix())[0] - macro_f1(sides[1].matrix())[0])
-    low, high = None, None
-    if protocol.intervals:
-        counts = speaker_counts(accents, protocol.bootstrap, seed)
-        low, high = percentile_interval(macro_f1(sides[0].matrix(counts)) - macro_f1(sides[1].matrix(counts)))
-    return Figure(value, low, high, chance=0.0, n=len(accents))
+    return Confusions(allowed, accents), Confusions(removed, accents)
 
 
 def _group_texts(rows: Rows) -> tuple[Ints, str | None]:

@@ -166,6 +166,16 @@ def load_backbone(
     return backbone
 
 
+def decoder_blocks(name_or_folder: str | Path) -> int:
+    """Number of decoder blocks of a checkpoint, from its config alone.
+
+    Raises:
+        ModelError: as `load_backbone`.
+    """
+    name = str(name_or_folder)
+    return int(_checked_config(_resolve(name), name)["talker_config"]["num_hidden_layers"])
+
+
 def set_checkpointing(backbone: Backbone, enabled: bool) -> None:
     """Switch gradient checkpointing of the talker's decoder blocks (gradients stay bit-identical); it acts in training mode only."""
     if enabled:

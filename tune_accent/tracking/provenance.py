@@ -54,9 +54,16 @@ def packages() -> dict[str, str]:
 
 
 def decisive(record: Mapping[str, Any]) -> dict[str, str]:
-    """The part of an environment record that an exact search depends on."""
-    versions = record["packages"]
-    return {"python": record["python"], **{name: versions.get(name, "absent") for name in DECISIVE}}
+    """The part of an environment record that an exact search depends on: versions of tune_accent, Python and the `DECISIVE` packages.
+
+    Raises:
+        KeyError, TypeError, AttributeError: it is no such record.
+    """
+    own, versions = {name: record[name] for name in ("tune_accent", "python")}, record["packages"]
+    found = own | {name: versions.get(name, "absent") for name in DECISIVE}
+    if not all(isinstance(version, str) for version in found.values()):
+        raise TypeError("a version is no text")
+    return found
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

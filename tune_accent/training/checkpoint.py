@@ -13,6 +13,7 @@ as training through. Does not cover a model trained on another device or library
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from tune_accent.models.lora import adapter_state, load_adapter_state, save_adap
 from tune_accent.training.trial import Trial
 
 COUNTERS = ("epoch", "step", "best_score", "stale_epochs", "grad_norm")
+WHOLE = ("epoch", "step", "stale_epochs")  # of these; the others are finite floats, or None before there is one
 
 
 def save_checkpoint(folder: Path, trial: Trial) -> None:
@@ -51,17 +53,28 @@ def load_checkpoint(folder: Path, trial: Trial, device: torch.device) -> None:
     """
     check_folder(folder)
     try:
+        counters = _counters(folder)
         if trial.adapter is not None:
             load_adapter_state(trial.adapter, load_file(folder / "adapter" / "adapter_model.safetensors", device=str(device)))
         _load_heads(trial, load_file(folder / "heads.safetensors", device=str(device)))
         _load_optimizers(trial, load_file(folder / "optimizer.safetensors", device=str(device)))
-        counters = read_json(folder / "state.json")
-        for name in COUNTERS:
-            setattr(trial, name, counters[name])
+        for name, value in counters.items():
+            setattr(trial, name, value)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise DataError(
             f"checkpoint cannot be read: {error}", str(folder), "remove it: the trial continues from the one before"
         ) from error
+
+
+def _counters(folder: Path) -> dict[str, int | float | None]:
+    """The counters of a checkpoint; `ValueError` where one is of another kind."""
+    content = read_json(folder / "state.json")
+    for name in COUNTERS:
+        value = content[name]
+        whole = type(value) is int and 0 <= value < 2**63
+        if not (whole if name in WHOLE else value is None or (isinstance(value, float) and math.isfinite(value))):
+            raise ValueError(f"{name} is {str(value)[:40]}")
+    return {name: content[name] for name in COUNTERS}
 
 
 def adapter_tensors(trial: Trial) -> dict[str, Tensor]:

@@ -69,7 +69,7 @@ def measure(spec: Experiment, data: TrialData, trial: Trial) -> dict[str, Any]:
 
 
 def protocol(spec: Experiment, data: TrialData, raw: bool = False) -> Protocol:
-    """The measuring protocol of the config; raw h is measured without text drop and intervals."""
+    """The measuring protocol of the config, without permutations and recall of secondary accents; raw h also without text drop and intervals."""
     chosen = spec.evaluation
     return Protocol(
         speakers=chosen.speakers,
@@ -77,10 +77,12 @@ def protocol(spec: Experiment, data: TrialData, raw: bool = False) -> Protocol:
         draws=chosen.draws,
         c_grid=chosen.c_grid,
         bootstrap=chosen.bootstrap,
+        permutations=0,
         gate_accents=data.speech.gate_accents,
         held_fold=data.speech.held_fold,
         text_drop=not raw,
         intervals=not raw,
+        secondary=False,
     )
 
 

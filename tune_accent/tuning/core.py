@@ -5,6 +5,9 @@ round in slot order: failures end, rungs stop, full trials complete, the sampler
 So the table depends on the results alone, not on the order or the number of those who bring them. `order="async"` judges every
 result as it comes (plain ASHA) and is not reproducible.
 
+Nobody has to wait for a round whose outcome cannot concern them: between two rungs a trial goes on whatever the others reach, so it may run
+ahead of its round (by at most `run_ahead` epochs). Its results wait until their round is judged; none of them is ever wasted.
+
 `advance` answers from the memo every epoch that it knows. A search continues by being run again.
 An epoch that ran out of memory is granted once more, alone, when nothing else of its round is out.
 """
@@ -24,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 State = Literal["RUNNING", "COMPLETE", "STOPPED", "DIVERGED", "OOM", "CRASHED", "TIMEOUT", "DUPLICATE"]
 Metrics = Mapping[str, Any]
+RUN_AHEAD = 1  # epochs; more gains nothing (benchmarks/rounds.py)
 ASK_AGAIN = 10  # times that a suggestion which was seen before is asked for again
 
 
@@ -57,6 +61,7 @@ class Settings:
         seed: of the sampler.
         metric: what sampler and rungs see.
         goal: whether more of it is better.
+        run_ahead: finished epochs of a trial that may wait for their round, beside the one that its round is about; changes no table.
     """
 
     run_cap: int
@@ -68,6 +73,7 @@ class Settings:
     seed: int = 0
     metric: str = "score"
     goal: Literal["maximize", "minimize"] = "maximize"
+    run_ahead: int = RUN_AHEAD
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,8 @@ class Trial:
     _known_failure: Failure | None = None
 
     def unused(self) -> int:
-        """Finished epochs in the memo that this search does not reach."""
-        return max(0, len(self._known) - len(self.reports))
+        """Finished epochs in the memo that this search does not reach, once it is known."""
+        return 0 if self.state == "RUNNING" else max(0, len(self._known) - len(self.reports))
 
 
 class Core:
@@ -120,7 +126,7 @@ class Core:
         self._by_key: dict[str, int] = {}
         self._slots: list[int | None] = [None] * settings.slots
         self._due: dict[int, Grant] = {}
-        self._results: dict[int, Metrics | Failure] = {}
+        self._results: dict[int, list[Metrics | Failure]] = {}  # by trial, epoch by epoch, not yet judged
         self._exhausted = False
 
     @property
@@ -134,10 +140,13 @@ class Core:
         return self._nothing_to_begin() and all(slot is None for slot in self._slots)
 
     def grants(self) -> tuple[Grant, ...]:
-        """Epochs that are granted and not yet reported, in slot order; one that must be alone comes when it is the only one."""
+        """Epochs that are granted and not yet reported: those that a round waits for first, in slot order.
+
+        One that must be alone comes when it is the only one.
+        """
         due = [self._due[number] for number in self._slots if number in self._due]
-        together = tuple(grant for grant in due if not grant.alone)
-        return together or tuple(due[:1])
+        together = sorted((grant for grant in due if not grant.alone), key=self._ahead)
+        return tuple(together or due[:1])
 
     def advance(self) -> None:
         """Begin what can begin, and answer from the memo every granted epoch that it knows."""
@@ -213,16 +222,20 @@ class Core:
         return failure
 
     def _settle(self, grant: Grant, result: Metrics | Failure) -> None:
-        """Take in a result; judge it where its round is complete (rounds) or at once (async)."""
+        """Take in a result, and judge every round that is complete with it (async: the result alone)."""
         del self._due[grant.trial]
-        self._results[grant.trial] = result
-        if self.settings.order == "async" or not self._due:
-            self._judge([number for number in self._slots if number in self._results])
-            self._begin()
+        self._results.setdefault(grant.trial, []).append(result)
+        if self.settings.order == "async":
+            self._judge([grant.trial])
+        while (running := list(self._running())) and all(trial.number in self._results for trial in running):
+            self._judge([trial.number for trial in running])
+            self._fill()
+        self._begin()
 
-    def _judge(self, numbers: Sequence[int | None]) -> None:
-        """Take the results of `numbers` as one round, in slot order."""
-        judged = [(self._trials[number], self._results.pop(number)) for number in numbers if number is not None]
+    def _judge(self, numbers: Sequence[int]) -> None:
+        """Take the next result of each of `numbers` as one round, in slot order."""
+        judged = [(self._trials[number], self._results[number].pop(0)) for number in numbers]
+        self._results = {number: results for number, results in self._results.items() if results}
         for trial, result in judged:
             if not isinstance(result, Failure):
                 trial.reports.append(result)
@@ -247,16 +260,33 @@ class Core:
         self._suggester.tell(trial.number, state, [self.value(metrics) for metrics in trial.reports])
 
     def _begin(self) -> None:
-        """Fill free slots in slot order, then grant every slot its next epoch; hold back while an epoch waits to be alone."""
-        if any(grant.alone for grant in self._due.values()) or (self.settings.order == "rounds" and self._due):
+        """Fill free slots, then grant epochs; those hold back while one waits to be alone."""
+        self._fill()
+        if any(grant.alone for grant in self._due.values()):
             return
+        for trial in self._running():
+            waiting = self._results.get(trial.number, [])
+            if trial.number not in self._due and (not waiting or self._may_run_ahead(trial, waiting)):
+                epoch = len(trial.reports) + len(waiting) + 1
+                self._due[trial.number] = Grant(trial.number, epoch, trial.params, trial.key)
+
+    def _fill(self) -> None:
+        """Free slots get the next trials, in slot order."""
         for slot, number in enumerate(self._slots):
             if number is None and (trial := self._next_trial()) is not None:
                 trial.slot = slot
                 self._slots[slot] = trial.number
-        for trial in self._running():
-            if trial.number not in self._due and trial.number not in self._results:
-                self._due[trial.number] = Grant(trial.number, len(trial.reports) + 1, trial.params, trial.key)
+
+    def _may_run_ahead(self, trial: Trial, waiting: Sequence[Metrics | Failure]) -> bool:
+        """Whether `trial` goes on after its last result, whatever the rounds before it decide about others."""
+        epoch, last = len(trial.reports) + len(waiting), waiting[-1]
+        if isinstance(last, Failure) or last.get("ended") or epoch in self._rungs.levels:
+            return False
+        return epoch < self.settings.epochs and len(waiting) <= self.settings.run_ahead
+
+    def _ahead(self, grant: Grant) -> int:
+        """Rounds between the one that is to be judged next and that of `grant`."""
+        return grant.epoch - len(self._trials[grant.trial].reports) - 1
 
     def _running(self) -> Iterator[Trial]:
         return (self._trials[number] for number in self._slots if number is not None)

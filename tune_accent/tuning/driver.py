@@ -16,7 +16,7 @@ from typing import Any
 
 from tune_accent.base.checksums import check_folder
 from tune_accent.base.errors import DataError, UserError
-from tune_accent.base.files import folder_lock, remove, remove_torn, write_text
+from tune_accent.base.files import folder_lock, remove, remove_torn, set_aside, write_text
 from tune_accent.base.log import log_to
 from tune_accent.config.load import resolve
 from tune_accent.config.schema import Experiment
@@ -26,7 +26,7 @@ from tune_accent.tracking.tensorboard import NoTracker, TensorBoard, Tracker
 from tune_accent.training.preparation import PreparedRecord, ensure_prepared
 from tune_accent.tuning.core import Core, Trial
 from tune_accent.tuning.factory import make_speech_program
-from tune_accent.tuning.folder import Spec, open_folder, set_aside, trial_key
+from tune_accent.tuning.folder import Spec, open_folder, trial_key
 from tune_accent.tuning.growth import Earlier, note_change, read_earlier
 from tune_accent.tuning.memo import FolderMemo, ReadOnlyMemo
 from tune_accent.tuning.progress import view
@@ -35,6 +35,7 @@ from tune_accent.tuning.ray_session import scratch_folder
 from tune_accent.tuning.relay import Decision, EpochDone, Event
 from tune_accent.tuning.results import append_timing, holds_best, next_launch, trials_csv, write_best, write_tables
 from tune_accent.tuning.settings import search_settings, search_suggester
+from tune_accent.tuning.shapes import draw_fault, report_fault
 from tune_accent.tuning.suggest import export_study
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Request:
         run_cap: total number of trials.
         root: the results folder.
         fresh: move an existing folder aside.
-        accept_environment: continue with other library versions; recorded.
+        accept_environment: continue with other versions of libraries or of tune_accent; recorded.
         max_hours: stop after this many hours; None: no limit.
     """
 
@@ -109,7 +110,7 @@ def _note_change(request: Request, spec: Spec) -> None:
     """Keep how far the trials have come, and say so, where the folder held another number of them."""
 
     def replay(run_cap: int) -> Sequence[Trial]:
-        return make_core(replace(request, run_cap=run_cap), spec, ReadOnlyMemo(request.root)).trials
+        return make_core(replace(request, run_cap=run_cap), spec, search_memo(request, ReadOnlyMemo)).trials
 
     before = note_change(request.root, spec, replay)
     if before is not None:
@@ -137,16 +138,25 @@ def make_spec(request: Request, data: PreparedRecord) -> Spec:
 
 
 def make_core(request: Request, spec: Spec, memo: FolderMemo | None = None) -> Core:
-    """A fresh core that has replayed everything the results folder knows."""
+    """A fresh core that has replayed everything the results folder knows.
+
+    Raises:
+        DataError: a file of the memo has the right checksum and the wrong shape.
+    """
     settings = search_settings(request.experiment, request.space, request.run_cap)
 
     def key_of(params: Mapping[str, Any]) -> str:
         return trial_key(resolve(request.experiment, params).model_dump(mode="json"), spec.data)
 
     suggester = search_suggester(request.experiment, request.space, settings)
-    core = Core(settings, suggester, key_of, memo or FolderMemo(request.root))
+    core = Core(settings, suggester, key_of, memo or search_memo(request))
     core.advance()
     return core
+
+
+def search_memo(request: Request, kind: type[FolderMemo] = FolderMemo) -> FolderMemo:
+    """The memo in the results folder, which refuses what is no report or draw of this search."""
+    return kind(request.root, report_fault, draw_fault(request.space))
 
 
 def _best_is_lost(request: Request, core: Core) -> bool:
@@ -197,6 +207,7 @@ def _train(request: Request, core: Core, data: Mapping[str, str]) -> str | None:
                 max_failures=tuning.max_failures,
                 epoch_timeout_s=tuning.epoch_timeout_s,
                 should_stop=_deadline(request.max_hours),
+                address=tuning.address,
             )
     except KeyboardInterrupt:
         return "Ctrl-C"

@@ -7,21 +7,23 @@ still tells that the folder is this search's. Tables are derived and always writ
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tune_accent.base.errors import ConfigError, DataError, SearchChanged
-from tune_accent.base.files import canonical_json, move, read_json, sha256_json, write_json, write_text
+from tune_accent.base.differences import differences
+from tune_accent.base.errors import ConfigError, DataError, SearchChanged, visible
+from tune_accent.base.files import read_json, sha256_json, write_json, write_text
+from tune_accent.base.storage import explained
 from tune_accent.config.document import MAX_BYTES, parse_document
 from tune_accent.tracking.provenance import decisive, environment
 
 logger = logging.getLogger(__name__)
 PROTOCOL_VERSION = 1  # raised whenever the same spec would give other numbers: old memos are then not reused
-SHOWN = 20  # changes that a refusal lists
+LONGEST = 40  # characters of a version that are shown
 FREE = ("run_cap", "name")  # of the space: no part of the identity of a search
 
 
@@ -42,10 +44,10 @@ class Spec:
     protocol: Any = PROTOCOL_VERSION
 
     def identity(self) -> dict[str, Any]:
-        """The part that may not change when a search continues: no tracking, no workers, no number of trials."""
-        experiment = {key: value for key, value in self.experiment.items() if key not in ("tracking", "name")}
+        """The part that may not change when a search continues: no tracking, no audit, no workers, no number of trials."""
+        experiment = {key: value for key, value in self.experiment.items() if key not in ("tracking", "audit", "name")}
         tuning = {
-            key: value for key, value in experiment["tuning"].items() if key not in ("workers", "resources", "max_failures")
+            key: value for key, value in experiment["tuning"].items() if key not in ("workers", "resources", "address", "max_failures")
         }
         tuning.pop("epoch_timeout_s", None)
         source = {key: value for key, value in experiment["data"]["source"].items() if key != "workers"}
@@ -86,7 +88,8 @@ def open_folder(root: Path, spec: Spec, *, accept_environment: bool) -> None:
     """Claim a results folder for `spec`: write its identity into a new one, or check that an old one is this search's.
 
     Raises:
-        SearchChanged: it belongs to another spec or another version, it was edited, or other library versions would continue it.
+        SearchChanged: it belongs to another spec or another version, it was edited, or other versions of libraries or of
+            tune_accent would continue it.
     """
     recorded = _recorded_hash(root)
     if recorded is None and not any((root / name).exists() for name in ("trials", "suggestions")):
@@ -126,18 +129,8 @@ def read_spec(root: Path) -> Spec | None:
 
 def _recorded_hash(root: Path) -> str | None:
     file = root / "spec.sha256"
-    return (file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else "") or None
-
-
-def set_aside(root: Path) -> Path | None:
-    """Move an existing results folder to the first free `<name>.old-N`; nothing is deleted."""
-    if not root.exists():
-        return None
-    number = 1
-    while (target := root.with_name(f"{root.name}.old-{number}")).exists():
-        number += 1
-    move(root, target)
-    return target
+    with explained(file):
+        return (file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else "") or None
 
 
 def _changed(root: Path, spec: Spec, before: Spec | None, recorded: str | None) -> SearchChanged:
@@ -145,14 +138,7 @@ def _changed(root: Path, spec: Spec, before: Spec | None, recorded: str | None) 
     if before is None:
         lost = "holds trials, but nothing says of which search" if recorded is None else "holds another search"
         return SearchChanged(f"this folder {lost}, and its spec.yaml cannot be read", str(root), ways_out())
-    was, now = (dict(_leaves(side.identity())) for side in (before, spec))
-    lines = [
-        f"    {key}: {was.get(key, 'absent')} → {now.get(key, 'absent')}"
-        for key in [*now, *(key for key in was if key not in now)]
-        if was.get(key) != now.get(key)
-    ]
-    if len(lines) > SHOWN:
-        lines = [*lines[:SHOWN], f"    … and {len(lines) - SHOWN} more"]
+    lines = differences(before.identity(), spec.identity())
     if recorded not in (None, before.sha256()):
         lines.append("    (spec.yaml was edited, or spec.sha256 was: they no longer match)")
     what = "this folder holds another search"
@@ -164,18 +150,9 @@ def _changed(root: Path, spec: Spec, before: Spec | None, recorded: str | None) 
 def _maker(root: Path) -> str:
     """The version that made the folder, where it says so."""
     try:
-        return f" ({read_json(root / 'environment.json')['tune_accent']})"
+        return visible(f" ({str(read_json(root / 'environment.json')['tune_accent'])[:LONGEST]})")
     except (OSError, DataError, KeyError, TypeError):
         return ""
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted path and value, as JSON text, of everything in a tree of mappings; `experiment.` is left out of the path."""
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, key if not path or path == "experiment" else f"{path}.{key}")
-    else:
-        yield path, canonical_json(value)
 
 
 def ways_out() -> str:
@@ -196,20 +173,20 @@ def _check_environment(root: Path, accept: bool) -> None:
 
 
 def _recorded_environment(root: Path) -> dict[str, Any] | None:
-    """The environment that the search began in; None where its file is missing or makes no sense."""
+    """The environment that the search began in, or was last accepted in; None where its file is missing or makes no sense."""
     try:
         recorded = read_json(root / "environment.json")
         decisive(recorded)
-        return {**recorded, "continued_from": list(recorded.get("continued_from", []))}
     except (FileNotFoundError, DataError, KeyError, TypeError, AttributeError):
         return None
+    return dict(recorded) if isinstance(recorded.get("continued_from", []), list) else None
 
 
 def _other_versions(before: Mapping[str, str] | None, after: Mapping[str, str]) -> str:
     if before is None:
-        return "environment.json is missing or was edited, so nothing tells which library versions this search began with"
-    changes = [f"{name} {before.get(name)} → {version}" for name, version in after.items() if before.get(name) != version]
-    return f"other library versions than the ones this search began with: {', '.join(changes)}"
+        return "environment.json is missing or was edited, so nothing tells which versions this search began with"
+    changes = [f"{name} {before[name][:LONGEST]} → {version}" for name, version in after.items() if before[name] != version]
+    return visible(f"other versions than the ones this search began with: {', '.join(changes)}")
 
 
 def _environment_fix(known: bool) -> str:

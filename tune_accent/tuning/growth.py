@@ -61,7 +61,7 @@ def read_earlier(root: Path, run_cap: int) -> Earlier | None:
     try:
         content = read_json(root / "earlier.json")
         earlier = Earlier(int(content["run_cap"]), tuple(None if epochs is None else int(epochs) for epochs in content["epochs"]))
-    except (FileNotFoundError, DataError, KeyError, TypeError, ValueError):
+    except (FileNotFoundError, DataError, KeyError, TypeError, ValueError, OverflowError):
         return None
     return None if earlier.run_cap == run_cap else earlier
 

@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tune_accent.base.errors import DataError, Diverged, TrialFailure
+from tune_accent.base.errors import DataError, Diverged, TrialFailure, visible
 from tune_accent.base.files import read_json, remove, sha256_json, write_json
 
 logger = logging.getLogger(__name__)
+STATES = ("DIVERGED", "OOM", "TIMEOUT", "CRASHED")  # in which a failure leaves a trial
+Fault = Callable[[Mapping[str, Any]], str | None]  # what is wrong with a report or a draw, in words
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Failure:
     """Why a trial ended before its time.
 
     Args:
-        state: DIVERGED, OOM, TIMEOUT or CRASHED.
+        state: one of `STATES`.
         epoch: the epoch that did not finish, from 1.
         message: one line for the table and the log.
     """
@@ -120,10 +122,16 @@ class FolderMemo:
     """A memo in the results folder `root`; see the module's docstring for its files.
 
     A damaged file is as good as absent, with a warning that names it: its epoch is trained again, its failure met again, its draw made again.
+    One whose checksum is right and whose shape is wrong is no accident, but another version or a person: it is refused (`DataError`).
+
+    Args:
+        root: the results folder.
+        report_fault: what a search finds wrong with a report that it reads.
+        draw_fault: the same for a draw.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, report_fault: Fault = lambda metrics: None, draw_fault: Fault = lambda draw: None) -> None:
+        self.root, self._report_fault, self._draw_fault = root, report_fault, draw_fault
 
     def trial_folder(self, key: str) -> Path:
         """Where the epochs and checkpoints of `key` are."""
@@ -146,7 +154,7 @@ class FolderMemo:
 
     def failure(self, key: str) -> Failure | None:
         """The failure that ended `key`, if any."""
-        content = _read(self.trial_folder(key) / "failure.json", {"key": key}, "failure")
+        content = _read(self.trial_folder(key) / "failure.json", {"key": key}, "failure", _failure_fault)
         return None if content is None else Failure(**content)
 
     def record(self, key: str, epoch: int, metrics: Mapping[str, Any]) -> None:
@@ -161,14 +169,14 @@ class FolderMemo:
 
     def suggestion(self, number: int) -> Mapping[str, Any] | None:
         """What the sampler drew for trial `number`, if it was asked already."""
-        return _read(self._suggestion_file(number), {"number": number}, "draw")
+        return _read(self._suggestion_file(number), {"number": number}, "draw", self._draw_fault)
 
     def record_suggestion(self, number: int, draw: Mapping[str, Any]) -> None:
         """The sampler drew `draw` for trial `number`."""
         _write(self._suggestion_file(number), {"number": number, "draw": dict(draw)})
 
     def _report(self, key: str, epoch: int) -> dict[str, Any] | None:
-        return _read(self._epoch_file(key, epoch), {"key": key, "epoch": epoch}, "metrics")
+        return _read(self._epoch_file(key, epoch), {"key": key, "epoch": epoch}, "metrics", self._report_fault)
 
     def _epoch_file(self, key: str, epoch: int) -> Path:
         return self.trial_folder(key) / f"{epoch:04d}.json"
@@ -202,18 +210,55 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
     write_json(path, {**content, "sha256": sha256_json(content)})
 
 
-def _read(path: Path, place: Mapping[str, Any], field: str) -> dict[str, Any] | None:
-    """`field` of the file at `path`; None where it is absent, or damaged, or belongs to another `place` (then with a warning)."""
+def _read(path: Path, place: Mapping[str, Any], field: str, fault: Fault) -> dict[str, Any] | None:
+    """`field` of the file at `path`; None where it is absent, or damaged, or belongs to another `place` (then with a warning).
+
+    Raises:
+        DataError: its checksum is right, and its shape is not.
+    """
     try:
         content = read_json(path)
-        checksum = content.pop("sha256")
-        value = dict(content[field])
-        whole = checksum == sha256_json(content) and all(content[name] == expected for name, expected in place.items())
+        whole = content.pop("sha256") == sha256_json(content)
     except FileNotFoundError:
         return None
-    except (DataError, AttributeError, KeyError, TypeError, ValueError):
+    except (DataError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
         whole = False
-    if not whole:
+    if not whole or (right := _checked(path, content, place, field, fault)) is None:
         logger.warning("%s is damaged: it is left out, and what it held is made again", path)
         return None
-    return value
+    return right
+
+
+def _checked(path: Path, content: Mapping[str, Any], place: Mapping[str, Any], field: str, fault: Fault) -> dict[str, Any] | None:
+    why = names_fault(content, [*place, field])
+    if why is None:
+        kinds = {**{name: type(expected) for name, expected in place.items()}, field: dict}
+        other = [name for name, kind in kinds.items() if type(content[name]) is not kind]
+        why = f"{other[0]} is of another kind" if other else fault(content[field])
+    if why is not None:
+        raise DataError(
+            f"its checksum is right, but {visible(why)}: another version of tune_accent wrote it, or somebody changed it",
+            str(path),
+            "remove it: the same command then makes anew what it held",
+        )
+    return dict(content[field]) if all(content[name] == expected for name, expected in place.items()) else None
+
+
+def names_fault(content: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    """In words, which of `names` is not in `content`, or what else is; None where they agree."""
+    expected = set(names)
+    missing, more = sorted(expected - set(content)), sorted(set(content) - expected)
+    if missing:
+        return f"{missing[0]} is missing"
+    return f"{more[0][:40]!r} has no meaning" if more else None
+
+
+def _failure_fault(content: Mapping[str, Any]) -> str | None:
+    why = names_fault(content, ("state", "epoch", "message"))
+    if why is not None:
+        return why
+    if content["state"] not in STATES:
+        return f"the state of a failure is one of {', '.join(STATES)}"
+    if type(content["epoch"]) is not int or content["epoch"] < 1:
+        return "epoch is no number of an epoch"
+    return None if isinstance(content["message"], str) else "message is no text"

@@ -10,7 +10,6 @@ Retries are ours, not Tune's (which forgets a trial whose idle actor died): a lo
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import time
@@ -39,15 +38,15 @@ LOOK_S = 1.0  # between looks at the cluster's nodes
 
 
 def usable_workers(tuning: Tuning) -> tuple[int, dict[str, float]]:
-    """How many workers to start on this machine, never more than slots, and what each of them gets: {"cpu", "gpu"}; gpu is 0 without a GPU.
+    """How many workers to start, never more than slots, and what each of them gets: {"cpu", "gpu"}; gpu is 0 on a machine without a GPU.
 
-    Without `tuning.workers`: as few as finish a round in as many turns as all that fit (three are no faster than two for four slots).
+    On another cluster (`tuning.address`) it is known only there what fits: see `run_with_ray`.
     """
+    if tuning.address is not None:
+        return min(tuning.workers or tuning.slots, tuning.slots), {"cpu": tuning.resources.cpu, "gpu": tuning.resources.gpu}
     resources = {"CPU": float(os.cpu_count() or 1), "GPU": float(gpus_here())}
     share = Share(tuning.resources.cpu, tuning.resources.gpu).on(resources)
-    fit = min(tuning.slots, max(1, share.workers(resources)))
-    turns = math.ceil(tuning.slots / fit)
-    workers = min(tuning.workers or math.ceil(tuning.slots / turns), tuning.slots)
+    workers = min(tuning.workers or max(1, share.workers(resources)), tuning.slots)
     return workers, {"cpu": share.cpu, "gpu": share.gpu}
 
 
@@ -86,7 +85,7 @@ def run_with_ray(
 
     Raises:
         KeyboardInterrupt: after a clean end, at SIGINT or SIGTERM; every finished epoch is in the memo.
-        UserError: the program cannot be built in a worker because of a mistake that is the person's to mend.
+        UserError: the program cannot be built in a worker because of a mistake that is the person's to mend; or nothing answers at `address`.
         WorkersCannotStart: it cannot be built because of a bug.
     """
     core.advance()
@@ -271,7 +270,11 @@ class CoreScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is untyped
             relay.held.discard(number)
             controller.stop_trial(relay.live.pop(number))
         for grant in relay.waiting():
-            if grant.trial in relay.held and grant.trial != reporting and not grant.alone:
+            if grant.trial not in relay.held or grant.trial == reporting or grant.alone:
+                continue
+            if relay.gives_way(grant):
+                self._pause(controller, grant.trial)
+            else:
                 relay.hand_out(grant)
                 controller._schedule_trial_train(relay.live[grant.trial])
 
@@ -284,7 +287,7 @@ class CoreScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is untyped
             return str(TrialScheduler.STOP)
         waiting = relay.waiting()
         mine = next((grant for grant in waiting if grant.trial == number and not grant.alone), None)
-        if mine is not None:
+        if mine is not None and not relay.gives_way(mine):
             relay.hand_out(mine)
             return str(TrialScheduler.CONTINUE)
         if waiting:

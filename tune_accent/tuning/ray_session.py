@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -27,6 +28,9 @@ from ray._private import utils as ray_utils
 from ray._private.accelerators import NvidiaGPUAcceleratorManager
 
 from tune_accent.base.entry import INTERRUPTED
+from tune_accent.base.errors import StorageError, UserError
+from tune_accent.base.files import remove, write_bytes
+from tune_accent.base.storage import AGAIN, explained
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +48,8 @@ QUIET = {
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 SESSIONS = "tune-accent-"
+LONGEST_BASE = 12  # characters; Ray's sockets lie below, and their paths may have 107
+ROOM_BYTES = 2**20  # Ray starts with 0.2 MB; with less it waits half a minute for its own processes, and then names no reason
 OBJECT_STORE_BYTES = 128 * 2**20  # nothing large goes through it
 
 
@@ -86,6 +92,9 @@ def cluster(share: Share, workers: int, address: str | None) -> Iterator[dict[st
     """The resources of a cluster to run in: one already joined, the one at `address`, or a fresh local one that ends with the block.
 
     A fresh one has as many CPUs as `workers` need, even where the machine has fewer.
+
+    Raises:
+        StorageError: the disk refuses what a fresh one must write.
     """
     if ray.is_initialized():
         yield ray.cluster_resources()
@@ -104,10 +113,40 @@ def cluster(share: Share, workers: int, address: str | None) -> Iterator[dict[st
                 "object_store_memory": OBJECT_STORE_BYTES,
             }
         else:
+            _reach(address)
             options["runtime_env"] = {"env_vars": {**QUIET, **threads}}
         stack.callback(ray.shutdown)
-        ray.init(**options)
+        if address is None:
+            _start(options, Path(folder))
+        else:
+            ray.init(**options)
         yield ray.cluster_resources()
+
+
+def _start(options: Mapping[str, Any], folder: Path) -> None:
+    """Start Ray in `folder`. On a full disk it mostly waits for its own processes and names no reason; so the disk is asked again."""
+    try:
+        with _scratch_trouble(folder.parent):
+            ray.init(**options)
+    except StorageError:
+        raise
+    except Exception:
+        _check_room(folder)
+        raise
+
+
+def _reach(address: str) -> None:
+    """Make sure that something listens at `address`; Ray itself would wait for minutes.
+
+    Raises:
+        UserError: nothing does.
+    """
+    host, port = address.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        fix = "start the cluster (`ray start --head` prints its address), or leave the key out to search on this machine"
+        raise UserError(f"no Ray cluster answers at {address} ({error})", "tuning.address", fix) from None
 
 
 @contextmanager
@@ -191,16 +230,20 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 def scratch_folder() -> Iterator[str]:
     """A temporary folder for Ray, removed afterwards; those that killed searches left behind are removed too.
 
-    Its path is short, because Ray's sockets are in it (107 characters at most).
+    Its path is short, because Ray's sockets are in it.
+
+    Raises:
+        StorageError: it cannot be made, or not be written to; the message names TMPDIR as the way out.
     """
-    base = Path(tempfile.gettempdir())
-    base = base if len(str(base)) <= 12 else Path("/tmp")
+    base = _base()
     for old in base.glob(f"{SESSIONS}*-*"):
         owner = old.name.removeprefix(SESSIONS).split("-")[0]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(old, ignore_errors=True)
-    folder = tempfile.mkdtemp(prefix=f"{SESSIONS}{os.getpid()}-", dir=base)
+    with _scratch_trouble(base):
+        folder = tempfile.mkdtemp(prefix=f"{SESSIONS}{os.getpid()}-", dir=base)
     try:
+        _check_room(Path(folder))
         yield folder
     finally:
         for _ in range(20):  # Ray's last processes may still be writing
@@ -208,6 +251,45 @@ def scratch_folder() -> Iterator[str]:
             if not Path(folder).exists():
                 break
             time.sleep(0.1)
+
+
+def _base() -> Path:
+    """The system's temporary folder (TMPDIR, or what `tempfile` takes instead), or /tmp where its path is too long."""
+    try:
+        base = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise _unusable(Path("/tmp"), str(error.strerror)) from error
+    base = base if len(str(base)) <= LONGEST_BASE else Path("/tmp")
+    if not base.is_dir():
+        raise _unusable(base, "there is no such folder")
+    return base
+
+
+def _check_room(folder: Path) -> None:
+    """Write what Ray needs to start, and remove it."""
+    with _scratch_trouble(folder.parent):
+        write_bytes(folder / "room", bytes(ROOM_BYTES))
+        remove(folder / "room")
+
+
+@contextmanager
+def _scratch_trouble(base: Path) -> Iterator[None]:
+    """What the disk refuses inside the block is a `StorageError` that names `base`, and TMPDIR as the way out."""
+    try:
+        with explained(base):
+            yield
+    except StorageError as error:
+        raise _unusable(base, error.what) from error
+
+
+def _unusable(base: Path, why: str) -> StorageError:
+    asked = os.environ.get("TMPDIR", "")
+    long = f" (TMPDIR={asked} is longer, and left out)" if len(asked) > LONGEST_BASE else ""
+    return StorageError(
+        f"Ray cannot keep its temporary files here: {why}",
+        str(base),
+        f"make room or give access there, or set TMPDIR to another folder, of at most {LONGEST_BASE} characters{long}; {AGAIN}",
+    )
 
 
 class _Forward(logging.Handler):

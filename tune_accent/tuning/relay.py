@@ -149,6 +149,12 @@ class Relay:
         """Whether a worker is idle, or one more may start."""
         return len(self.out) + len(self.held) < self.workers
 
+    def gives_way(self, grant: Grant) -> bool:
+        """Whether the worker that waits with `grant`'s trial is needed for epochs that come before it, which no worker waits with."""
+        waiting = self.waiting()
+        before = sum(other.trial not in self.held for other in waiting[: waiting.index(grant)])
+        return before > max(0, self.workers - len(self.out) - len(self.held))
+
     def overbooked(self) -> list[int]:
         """Trials that must give up the worker they wait with, because others have been promised more workers than there are."""
         return sorted(self.held)[: max(0, len(self.out) + len(self.held) - self.workers)]

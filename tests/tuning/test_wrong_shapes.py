@@ -1,0 +1,251 @@
+"""Files of a results folder that are whole (their checksums are right) and of another shape: refused with place and reason, never a traceback.
+
+What another version of the program, or somebody who also mends the checksum, could leave there; generated from seeds, on a real finished search.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stderr
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.tuning.whole_search import Search
+from tune_accent.base.entry import guarded
+from tune_accent.base.files import sha256_json
+from tune_accent.config.space import LoadedSpace
+from tune_accent.tracking.provenance import decisive
+from tune_accent.tuning import driver, folder
+from tune_accent.tuning.growth import change_words, read_earlier
+from tune_accent.tuning.memo import FolderMemo
+from tune_accent.tuning.shapes import draw_fault
+from tune_accent.tuning.summary import closing_words
+
+pytest.importorskip("torch")
+NUMBERS = st.integers(-3, 3) | st.floats() | st.sampled_from([10**400, 2**64, 1e308, 5e-324])
+PLAIN = st.none() | st.booleans() | NUMBERS | st.text(max_size=4) | st.sampled_from(["\ud800", "\x1b[2J", "DIVERGED", "12"])
+ANY = st.recursive(
+    PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6
+)
+KINDS = ("epoch", "failure", "suggestion")
+Tree = dict[str, Any]
+
+
+class Finished:
+    """A finished search, put back to how it was for every example."""
+
+    def __init__(self, search: Search) -> None:
+        self.search, self.root, self.aside = search, search.root, search.root.with_name("aside")
+        search.launch()
+        key = max((self.root / "trials").iterdir(), key=lambda trial: len(list(trial.glob("*.json")))).name
+        self.places = {
+            "epoch": self.root / "trials" / key / "0001.json",
+            "failure": self.root / "trials" / key / "failure.json",
+            "suggestion": self.root / "suggestions" / "00001.json",
+        }
+        failure = {"key": key, "failure": {"state": "CRASHED", "epoch": 2, "message": "não há memória"}}
+        self._contents: dict[str, Tree] = {"failure": failure}
+        for kind in ("epoch", "suggestion"):
+            content = json.loads(self.places[kind].read_text())
+            self._contents[kind] = {name: value for name, value in content.items() if name != "sha256"}
+        shutil.copytree(self.root, self.aside)
+
+    def content(self, kind: str) -> Tree:
+        """What a right file of `kind` holds, without its checksum."""
+        return deepcopy(self._contents[kind])
+
+    def restored(self) -> Finished:
+        """As it was when it was finished."""
+        shutil.rmtree(self.root)
+        shutil.copytree(self.aside, self.root)
+        return self
+
+    def files(self) -> Mapping[Path, bytes]:
+        return {path: path.read_bytes() for path in self.root.rglob("*") if path.is_file()}
+
+    def launched(self) -> str | None:
+        """Launch as an entry does: None, or the words of a refusal with exit code 2, which changes nothing. Everything else passes."""
+        before, said = self.files(), io.StringIO()
+        try:
+            with redirect_stderr(said), guarded():
+                outcome = self.search.launch()
+                closing_words(self.search.request, outcome, "x")
+        except SystemExit as ended:
+            text = said.getvalue()
+            assert ended.code == 2 and text.count("error: ") == 1 and "→" in text and "Traceback" not in text, text
+            assert self.files() == before, "a refusal changes nothing"
+            return text
+        return None
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "log_to", lambda file: None)
+        patch.setattr(driver, "export_study", lambda core, space, path: None)  # made from the same records, and slow
+        yield Finished(Search(tmp_path_factory.mktemp("shapes") / "results", patch))
+
+
+def signed(path: Path, content: Any) -> None:
+    """Write `content` with a right checksum."""
+    whole = {**content, "sha256": sha256_json(content)} if isinstance(content, dict) else content
+    path.write_text(json.dumps(whole))
+
+
+def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths of everything in a tree of mappings and lists, but for itself."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for name, inner in items:
+        yield (*path, name)
+        yield from places(inner, (*path, name))
+
+
+def at(tree: Any, path: tuple[Any, ...]) -> Any:
+    for name in path:
+        tree = tree[name]
+    return tree
+
+
+def optional(path: tuple[Any, ...]) -> bool:
+    """Whether a report may lack it: losses and figures of h beside those that the search reads."""
+    return path[:1] == ("metrics",) and len(path) == 2 and (path[1].startswith("loss_") or path[1].endswith("_h"))
+
+
+@st.composite
+def wrong(draw: st.DrawFn, right: Tree) -> Tree:
+    """`right` with something missing, something more, or something of another kind."""
+    tree = right
+    path = draw(st.sampled_from([path for path in places(right) if not optional(path)]))
+    owner, name, value = at(tree, path[:-1]), path[-1], at(tree, path)
+    ways = ["another kind"]
+    if isinstance(owner, dict):
+        ways += ["missing"] + ["more"] * (path[:-1] != ("metrics",))
+    match draw(st.sampled_from(ways)):
+        case "missing":
+            del owner[name]
+        case "more":
+            owner[draw(st.sampled_from(["x", "Ã", "", "sha512"]))] = draw(PLAIN.filter(lambda value: value == value))
+        case _:
+            owner[name] = [value] if isinstance(value, dict) else {"x": 1}
+    return tree
+
+
+def encodable(content: Any) -> bool:
+    """Whether it has a checksum at all: no NaN, no half characters."""
+    try:
+        sha256_json(content)
+    except ValueError:
+        return False
+    return True
+
+
+SETTINGS = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60, **SETTINGS)
+@given(data=st.data())
+def test_a_whole_file_of_another_shape_is_refused(finished: Finished, kind: str, data: st.DataObject) -> None:
+    content = data.draw(wrong(finished.content(kind)).filter(encodable))
+    path = finished.restored().places[kind]
+    signed(path, content)
+    said = finished.launched()
+    assert said is not None and str(path) in said and "its checksum is right, but " in said and "remove it" in said
+    assert said.removesuffix("\n").replace("\n", "").isprintable(), "what a file holds does not act on the terminal"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=80, **SETTINGS)
+@given(data=st.data())
+def test_anything_with_a_right_checksum_is_refused_or_read(finished: Finished, kind: str, data: st.DataObject) -> None:
+    """Also where the shape is right and only the values are not: then they are believed."""
+    content: Any = data.draw(ANY)
+    if data.draw(st.booleans()):
+        right = finished.content(kind)
+        path = data.draw(st.sampled_from(list(places(right))))
+        at(right, path[:-1])[path[-1]] = content
+        content = right
+    if encodable(content):
+        signed(finished.restored().places[kind], content)
+        said = finished.launched()
+        assert said is None or str(finished.places[kind]) in said
+
+
+@pytest.mark.parametrize("name", ["best.json", "best/checksums.json", "earlier.json"])
+@settings(max_examples=40, **SETTINGS)
+@given(content=ANY)
+def test_what_is_derived_is_made_anew(finished: Finished, name: str, content: Any) -> None:
+    before = finished.restored().files()
+    (finished.root / name).write_text(json.dumps(content))
+    assert finished.launched() is None
+    earlier = read_earlier(finished.root, 99)
+    change_words(earlier, (), 99)
+    (finished.root / "earlier.json").unlink(missing_ok=True)
+    assert finished.files() == before
+
+
+@settings(max_examples=80, **SETTINGS)
+@given(content=ANY, data=st.data())
+def test_any_environment_but_its_own_is_refused(finished: Finished, content: Any, data: st.DataObject) -> None:
+    path = finished.restored().root / "environment.json"
+    if data.draw(st.booleans()):
+        right = {**folder.environment(), "continued_from": [], "packages": {"torch": "absent", "rich": "2"}}
+        place = data.draw(st.sampled_from(list(places(right))))
+        at(right, place[:-1])[place[-1]] = content
+        content = right
+    path.write_text(json.dumps(content))
+    said = finished.launched()
+    if said is None:
+        assert decisive(content) == decisive(folder.environment()) and isinstance(content.get("continued_from", []), list)
+    else:
+        assert str(finished.root) in said and "--accept-environment" in said
+
+
+@settings(max_examples=80, **SETTINGS)
+@given(content=ANY, data=st.data())
+def test_any_spec_is_refused_or_written_anew(finished: Finished, content: Any, data: st.DataObject) -> None:
+    """With the hash that is beside it, with its own, and with none."""
+    root, before = finished.restored().root, (finished.root / "spec.yaml").read_bytes()
+    right: Any = json.loads(json.dumps(folder.read_spec(root).__dict__))
+    if data.draw(st.booleans()):
+        place = data.draw(st.sampled_from(list(places(right))))
+        at(right, place[:-1])[place[-1]] = content
+        content = right
+    (root / "spec.yaml").write_text(json.dumps(content))  # JSON is YAML
+    edited = folder.read_spec(root)
+    own = data.draw(st.sampled_from(["kept", "own", "none"]))
+    if own != "kept":
+        (root / "spec.sha256").write_text(edited.sha256() if edited and own == "own" else "")
+    said = finished.launched()
+    if said is None:
+        assert (root / "spec.yaml").read_bytes() == before
+    else:
+        assert str(root) in said and "--fresh" in said
+
+
+@pytest.mark.parametrize("text", ["1" * 5000, "[" * 900 + "]" * 900, '{"sha256": ' + "[" * 900 + "]" * 900 + "}"])
+@pytest.mark.parametrize("name", ["best.json", "environment.json", "earlier.json", *KINDS])
+def test_numbers_without_end_and_deep_nesting(finished: Finished, name: str, text: str) -> None:
+    path = finished.restored().places.get(name, finished.root / name)
+    path.write_text(text)
+    said = finished.launched()
+    assert (said is not None and "--accept-environment" in said) if name == "environment.json" else said is None
+
+
+@pytest.mark.parametrize("method", ["random", "grid"])
+def test_every_draw_of_the_space_itself_is_right(finished: Finished, method: str) -> None:
+    space: LoadedSpace = finished.search.request.space
+    memo = FolderMemo(finished.restored().root)
+    for number in range(3):
+        draw = memo.suggestion(number)
+        assert draw is not None and draw_fault(space)(draw) is None
+    for name, value in (("lora_rank", True), ("lora_rank", 2.0), ("lora_rank", [2]), ("lr", 5.0), ("lr", "0.01"), ("lr", True)):
+        assert name in str(draw_fault(space)({**draw, name: value})), method
