@@ -31,7 +31,7 @@ FIGURES = ("accent_f1", "accent_balanced_accuracy", "leakage_unseen")
 RESAMPLES = 1000
 PROTOCOL = Protocol(c_grid=(0.1,), bootstrap=RESAMPLES, permutations=0, text_drop=False)
 RECALL = 0.4  # of speakers, where counts are simulated
-LEVELS = {"features": (0.4, 0.8), "counts": (0.5, 0.8)}  # amplitude of the accent directions; recall
+LEVELS = {"features": (0.4, 0.8), "counts": (0.5, 0.8, 0.93)}  # amplitude of the accent directions; recall
 
 
 @dataclass(frozen=True)

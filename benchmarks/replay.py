@@ -132,7 +132,7 @@ def continued(asked: Request) -> tuple[float, float, float, float, Core]:
     def best(core: Core) -> None:
         found = core.best()
         if found is not None:
-            holds_best(asked.root, summary(asked, found, judge(asked.experiment, found)))
+            holds_best(asked.root, summary(asked, core, found, judge(asked.experiment, found)))
 
     with folder_lock(asked.root):
         changing, _ = timed(lambda: note_change(asked.root, spec, replayed))

@@ -7,6 +7,7 @@ later step raises as well, also those of clean-up code. Linux only (`/proc/self/
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -108,6 +109,67 @@ class Disk:
             return original(source, target, **kwargs)
 
         return copy
+
+
+class Filling(Disk):
+    """A disk that takes so many bytes below `root`, the last content as far as it fits, and from then on refuses.
+
+    Where it is full, contents are refused; where it is broken (EIO) also every fsync; where it has become read-only (EROFS) everything.
+
+    Args:
+        root: the folder that is watched.
+        room: bytes, over all files together; nothing is ever given back.
+        number: what is answered then.
+
+    Attributes:
+        written: bytes so far.
+    """
+
+    def __init__(self, root: Path, room: int, number: int = errno.ENOSPC) -> None:
+        super().__init__(root)
+        self.room, self.number, self.written = room, number, 0
+
+    def step(self, name: str, place: str, torn: Callable[[], object] = lambda: None) -> None:
+        """Refuse what such a disk refuses beside contents."""
+        concerned = self.number == errno.EROFS or (self.number == errno.EIO and name == "fsync")
+        if place.startswith(self.root) and concerned and self.written >= self.room:
+            raise OSError(self.number, os.strerror(self.number), place)
+
+    def _fits(self, size: int, place: str) -> int:
+        """How many of `size` bytes are taken; a short count first, then the refusal."""
+        if not place.startswith(self.root):
+            return size
+        taken = min(size, self.room - self.written)
+        if taken == 0 < size:
+            raise OSError(self.number, os.strerror(self.number), place)
+        self.written += taken
+        return taken
+
+    def _write(self, original: Callable[[int, bytes], int]) -> Callable[[int, bytes], int]:
+        def write(descriptor: int, data: bytes) -> int:
+            return original(descriptor, data[: self._fits(len(data), _place(descriptor, None))])
+
+        return write
+
+    def _content(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def write(path: Path, data: bytes | str, *args: Any, **kwargs: Any) -> int:
+            return self._put(path, data.encode() if isinstance(data, str) else data)
+
+        return write
+
+    def _copy(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def copy(source: Any, target: Any, **kwargs: Any) -> Any:
+            self._put(Path(target), Path(source).read_bytes())
+            return target
+
+        return copy
+
+    def _put(self, path: Path, data: bytes) -> int:
+        place = str(path.resolve())
+        with path.open("wb") as stream:
+            taken = self._fits(len(data), place)
+            stream.write(data[:taken])
+        return taken if taken == len(data) else self._fits(len(data) - taken, place)
 
 
 def _place(target: Any, folder: int | None) -> str:

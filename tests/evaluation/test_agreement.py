@@ -7,7 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss, recall_score, roc_auc_score
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -118,5 +119,36 @@ def test_whole_evaluation_against_a_plain_one() -> None:
 
     by_accent = [crossed(val & (table["accent"] == f"accent{a}").to_numpy()) - 1 / 5 for a in range(3)]
     assert found.leakage_unseen.value == pytest.approx(np.mean(by_accent))
-    assert [detail.leakage_unseen for detail in found.per_accent.values()] == pytest.approx(by_accent)
+    assert [detail.leakage_unseen.value for detail in found.per_accent.values()] == pytest.approx(by_accent)
     assert found.leakage_raw.value == pytest.approx(crossed(val) - 1 / 15)
+
+
+def test_strength_and_held_fold_against_a_plain_one() -> None:
+    """The strength that inner cross-validation by speaker takes, recall by accent, and seen leakage on the held fold."""
+    table = make_table(train=6)
+    code = make_code(table, accent=0.2, speaker=0.4, seed=3)
+    found = evaluate(code, table, Protocol(c_grid=GRID, held_fold=1, intervals=False, permutations=0))
+    train, val = (table["split"] == "train").to_numpy(), (table["split"] == "val").to_numpy()
+    labels, number = table["accent"][train].to_numpy(), table["speaker"][train].str[3:].astype(int).to_numpy()
+    weight = 1 / table["accent"][train].map(table["accent"][train].value_counts())
+    losses = []
+    for c in GRID:
+        probe = make_pipeline(StandardScaler(), reference(c))
+        shares = cross_val_predict(probe, code[train], labels, cv=PredefinedSplit(number % 3), method="predict_proba")
+        losses.append(log_loss(labels, shares, sample_weight=weight))
+    assert found.strength == GRID[int(np.argmin(losses))]
+    predicted = make_pipeline(StandardScaler(), reference(found.strength)).fit(code[train], labels).predict(code[val])
+    recall = [detail.recall.value for detail in found.per_accent.values()]
+    assert recall == pytest.approx(recall_score(table["accent"][val], predicted, average=None))
+
+    table = make_table(train=6, val=6)  # M is all of them: one draw
+    code = make_code(table, accent=0.2, speaker=0.4, seed=3)
+    single = evaluate(code, table, Protocol(c_grid=(0.1,), held_fold=1, intervals=False, permutations=0))
+    by_accent = []
+    for accent in ("accent0", "accent1", "accent2"):
+        own = ((table["split"] == "train") & (table["accent"] == accent)).to_numpy()
+        held = own & (table["fold"] == 1).to_numpy()
+        probe = make_pipeline(StandardScaler(), reference(0.1)).fit(code[own & ~held], table["speaker"][own & ~held])
+        by_accent.append(balanced_accuracy_score(table["speaker"][held], probe.predict(code[held])) - 1 / 6)
+    assert [detail.leakage_seen.value for detail in single.per_accent.values()] == pytest.approx(by_accent)
+    assert single.leakage_seen.value == pytest.approx(np.mean(by_accent))

@@ -58,12 +58,31 @@ def test_a_speaker_in_two_splits() -> None:
 
 
 def test_a_single_fold() -> None:
-    refused(make_table().assign(fold=0), "1 fold")
+    refused(make_table().assign(fold=0), "val rows have 1 fold", "to fit on and to score on")
+    table = make_table()
+    refused(table.assign(fold=table["fold"].where(table["split"] == "val", 0)), "train rows have 1 fold")
+    refused(table.assign(fold=table["fold"].where(table["split"] == "train", -1)), "val rows have 0 fold")
+
+
+@pytest.mark.parametrize("wrong", ["first", 0.5])
+def test_a_fold_that_is_no_number(wrong: str | float) -> None:
+    table = make_table().astype({"fold": object})
+    table.loc[table["utt_id"] == "a0s03u02", "fold"] = wrong
+    refused(table, "'a0s03u02'", f"fold {wrong!r}")
+
+
+def test_folds_as_read_from_a_file() -> None:
+    table = make_table()
+    code, fast = make_code(table, accent=1.0), Protocol(intervals=False, permutations=0)
+    for folds in (table["fold"].astype(float), table["fold"].astype(str)):
+        assert evaluate(code, table.assign(fold=folds), fast) == evaluate(code, table, fast)
 
 
 def test_leakage_on_a_speaker_disjoint_split_is_refused_with_the_reason() -> None:
     table = make_table()
     refused(table.assign(fold=table["speaker"].str[2:].str[1:].astype(int)), "speaker-disjoint", "chance by construction")
+    own = table["fold"].where(table["accent"] != "accent1", table["speaker"].str[3:].astype(int))
+    refused(table.assign(fold=own), "'accent1'", "0 val speakers with utterances on both sides")
 
 
 def test_a_held_fold_that_is_not_there() -> None:

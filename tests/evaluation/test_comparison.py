@@ -144,9 +144,9 @@ def test_seeds_that_agree_leave_the_interval_over_speakers(some: Evaluation) -> 
 
 
 def test_two_seeds_far_apart_are_a_wide_interval(some: Evaluation) -> None:
-    """The speakers are alike, so all that varies is two seeds: the largest and the smallest are all that is known."""
+    """The speakers are alike, so all that varies is two seeds, .2 from their mean: t of one degree of freedom, ± 12.7 · .2, leaves every value possible."""
     low, high = (recognised(some, np.full(15, level)) for level in (0.3, 0.7))
-    assert bounds(hierarchical_interval([low, high], "leakage_unseen")) == pytest.approx((0.1, 0.5))
+    assert bounds(hierarchical_interval([low, high], "leakage_unseen")) == pytest.approx((-0.2, 0.8))
 
 
 def test_speakers_are_the_same_people_in_every_seed(some: Evaluation) -> None:
@@ -168,11 +168,11 @@ def test_speakers_are_the_same_people_in_every_seed(some: Evaluation) -> None:
 
 def test_variation_of_seeds_counts(some: Evaluation) -> None:
     """Where seeds are all that varies, an interval over speakers alone has no width; this one holds the mean in 95 % of trials."""
-    generator, trials, seeds = np.random.default_rng(1), 150, 6
+    generator, trials, seeds = np.random.default_rng(1), 150, 3
     held = 0
     for trial in range(trials):
-        levels = 0.6 + 0.05 * generator.normal(size=seeds)
+        levels = 0.6 + 0.02 * generator.normal(size=seeds)
         found = hierarchical_interval([recognised(some, np.full(15, level)) for level in levels], "leakage_unseen", 500, trial)
         low, high = bounds(found)
         held += low <= 0.4 <= high
-    assert held >= binom.ppf(0.001, trials, 0.93)  # six values resampled cannot reach the t quantile of five degrees exactly
+    assert held >= binom.ppf(0.001, trials, 0.95)

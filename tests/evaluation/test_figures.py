@@ -13,9 +13,16 @@ from sklearn.metrics import confusion_matrix, recall_score
 from tests.evaluation.simulated_codes import make_code, make_table
 from tune_accent.evaluation import Evaluation, Figure, Protocol, evaluate
 
-KEYS = (
-    "accent_f1 accent_balanced_accuracy leakage_unseen leakage_seen leakage_raw leakage_raw_ceiling leakage_auc text_drop".split()
-)
+KEYS = [
+    "accent_f1",
+    "accent_balanced_accuracy",
+    "leakage_unseen",
+    "leakage_seen",
+    "leakage_raw",
+    "leakage_raw_ceiling",
+    "leakage_auc",
+    "text_drop",
+]
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,9 @@ def test_too_few_speakers_decide_nothing() -> None:
 @pytest.mark.parametrize("accents", [3, 5])
 def test_two_val_speakers_per_accent_are_not_decidable(accents: int) -> None:
     table = make_table(accents=accents, train=4, val=2)
-    assert not evaluate(make_code(table, accent=2.0), table).gate(Gate()).decidable
+    found = evaluate(make_code(table, accent=2.0), table).gate(Gate())
+    assert not found.decidable
+    assert "not decidable: 2 speakers per accent, 5 are needed" in found.reasons
 
 
 def test_an_evaluation_is_judged_like_its_figures() -> None:

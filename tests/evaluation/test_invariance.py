@@ -30,7 +30,7 @@ def test_row_order(reference: Evaluation) -> None:
 def test_relabelling(reference: Evaluation) -> None:
     table = make_table()
     code = make_code(table, accent=0.4, speaker=0.4)
-    names = {name: f"x{hash_free}" for hash_free, name in enumerate(sorted(set(table["speaker"]), reverse=True))}
+    names = {name: f"x{number}" for number, name in enumerate(sorted(set(table["speaker"]), reverse=True))}
     accents = {"accent0": "z", "accent1": "m", "accent2": "a"}
     renamed = table.assign(
         speaker=table["speaker"].map(names), accent=table["accent"].map(accents), text_id=table["text_id"].str[::-1]
@@ -39,6 +39,8 @@ def test_relabelling(reference: Evaluation) -> None:
     assert found.figures == reference.figures
     assert found.confusion == reference.confusion
     assert [found.per_accent[accents[name]] for name in reference.gate_accents] == list(reference.per_accent.values())
+    assert found.speakers.predicted == {names[name]: row for name, row in reference.speakers.predicted.items()}
+    assert found.speakers.seen == {names[name]: row for name, row in reference.speakers.seen.items()}
 
 
 def test_positive_scaling(reference: Evaluation) -> None:

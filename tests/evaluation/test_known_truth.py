@@ -1,12 +1,28 @@
-"""What an evaluation says of representations whose content is known."""
+"""What an evaluation says of representations whose content is known.
+
+Where theory gives a rate (95 % of intervals hold the truth, 5 % of p-values are under .05) many seeds are measured, and the count must be one
+that a binomial variable of that rate reaches in all but one of a thousand cases. Where it gives a mean, the mean of the seeds must lie
+within four standard errors of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import permutations
+
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.stats import binom
 
 from tests.evaluation.simulated_codes import make_code, make_table, make_text_driven
 from tune_accent.evaluation import Evaluation, Figure, Protocol, evaluate
+from tune_accent.evaluation.accent import Confusions, accent_figures, macro_f1
+
+SEEDS = 30
+FAST = Protocol(text_drop=False, bootstrap=500, c_grid=(0.1,), permutations=0)
+SMALL = make_table(train=6, test=0)
+TABLE = make_table(test=0)
 
 
 def numbers(figure: Figure) -> tuple[float, float, float]:
@@ -16,99 +32,130 @@ def numbers(figure: Figure) -> tuple[float, float, float]:
     return figure.value, figure.low, figure.high
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_accent_only_code_has_no_leakage_but_raw_delta_sees_its_ceiling(seed: int) -> None:
-    table = make_table(utterances=24)
-    found = evaluate(make_code(table, accent=2.0, seed=seed), table)
-    assert numbers(found.accent_f1)[1] > 0.99
-    for figure in (found.leakage_unseen, found.leakage_seen):
-        value, low, high = numbers(figure)
-        assert abs(value) < 0.07
-        assert low - 0.02 <= 0 <= high + 0.02
-    ceiling = found.leakage_raw_ceiling.value
-    assert ceiling == pytest.approx(2 / 15)
-    raw, low, _ = numbers(found.leakage_raw)
-    assert raw == pytest.approx(ceiling, abs=0.06)
-    assert low > 0.05
-    assert numbers(found.leakage_auc)[0] == pytest.approx(0.5, abs=0.03)
+def holding(figures: Sequence[Figure], truth: float = 0.0) -> int:
+    """How many intervals hold the truth."""
+    bounds = [numbers(figure)[1:] for figure in figures]
+    return sum(low <= truth <= high for low, high in bounds)
 
 
-def test_interval_of_an_accent_only_code_covers_zero_in_most_draws() -> None:
-    table = make_table(train=6)
-    fast = Protocol(text_drop=False, bootstrap=500, c_grid=(0.1,))
-    covered = 0
-    for seed in range(20):
-        _, low, high = numbers(evaluate(make_code(table, accent=2.0, dims=8, seed=seed), table, fast, seed).leakage_unseen)
-        covered += low <= 0 <= high
-    assert covered >= 16
+def mean_is(values: Sequence[float | None], truth: float) -> bool:
+    """Within four standard errors."""
+    found = np.asarray(values, dtype=np.float64)
+    return bool(abs(found.mean() - truth) <= 4 * found.std(ddof=1) / np.sqrt(len(found)))
 
 
-def test_speaker_only_code_leaks_everything_and_knows_little_accent() -> None:
-    table = make_table()
-    found = evaluate(make_code(table, speaker=2.0), table)
-    assert numbers(found.leakage_unseen)[0] > 0.78
-    assert numbers(found.leakage_seen)[0] > 0.78
-    assert numbers(found.leakage_auc)[0] > 0.99
-    assert numbers(found.accent_f1)[0] < 0.65
+def codes(table: pd.DataFrame, protocol: Protocol = FAST, seeds: int = SEEDS, **amplitudes: float) -> list[Evaluation]:
+    """Evaluations of codes of 8 dimensions, each of its own seed."""
+    return [evaluate(make_code(table, dims=8, seed=seed, **amplitudes), table, protocol, seed) for seed in range(seeds)]
 
 
-def test_noise_is_at_chance() -> None:
-    table = make_table()
-    found = evaluate(make_code(table), table, Protocol(permutations=999))
-    value, low, high = numbers(found.accent_f1)
-    assert found.accent_f1.chance is not None
-    assert found.accent_f1.chance == pytest.approx(1 / 3, abs=0.03)
-    assert low <= found.accent_f1.chance <= high
-    assert found.accent_f1.p is not None
-    assert found.accent_f1.p > 0.05
-    assert abs(numbers(found.leakage)[0]) < 0.1
-    assert value < 0.45
+def test_accent_only_code_does_not_leak_but_raw_delta_reaches_its_ceiling() -> None:
+    """Within an accent nothing tells speakers apart: recall is 1/M on average, whatever the probe. Over all N speakers a probe that knows
+    the accent guesses among N/K: K/N on average, (K - 1)/N above chance."""
+    found = codes(SMALL, accent=6.0)
+    assert all(each.accent_f1.value == 1.0 for each in found)
+    for name in ("leakage_unseen", "leakage_seen"):
+        leakages = [each.figures[name] for each in found]
+        assert holding(leakages) >= binom.ppf(0.001, SEEDS, 0.95), name
+        assert mean_is([figure.value for figure in leakages], 0.0), name
+    ceiling = 2 / 15
+    assert found[0].leakage_raw_ceiling.value == pytest.approx(ceiling)
+    raw = [each.leakage_raw for each in found]
+    assert mean_is([figure.value for figure in raw], ceiling)
+    assert holding(raw, ceiling) >= binom.ppf(0.001, SEEDS, 0.95)
+    assert holding(raw) <= binom.ppf(0.999, SEEDS, 0.5)  # most of them would be called a leak
+    assert mean_is([each.leakage_auc.value for each in found], 0.5)
+
+
+@pytest.mark.parametrize("speaker", [0.0, 2.0])
+def test_a_code_without_accent_is_at_chance(speaker: float) -> None:
+    """Accents of unseen speakers are exchangeable: P(p ≤ .05) ≤ .05, and the interval of F1 holds its chance."""
+    found = codes(SMALL, Protocol(text_drop=False, bootstrap=500, c_grid=(0.1,), permutations=199), speaker=speaker)
+    p = np.asarray([each.accent_f1.p for each in found], dtype=np.float64)
+    assert np.count_nonzero(p <= 0.05) <= binom.ppf(0.999, SEEDS, 0.05)
+    held = sum(holding([each.accent_f1], float(each.accent_f1.chance or 0.0)) for each in found)
+    assert held >= binom.ppf(0.001, SEEDS, 0.95)
+    if speaker:
+        assert all(numbers(each.leakage_unseen)[1] > 0.6 and numbers(each.leakage_seen)[1] > 0.6 for each in found)
+        assert all(numbers(each.leakage_auc)[0] > 0.9 for each in found)
+    else:
+        for name in ("leakage_unseen", "leakage_seen", "leakage_raw"):
+            assert mean_is([each.figures[name].value for each in found], 0.0), name
+
+
+def mixed(train: dict[str, float], val: dict[str, float], seed: int) -> np.ndarray:
+    """Train rows of one code, val rows of another, with the same accent directions."""
+    seen, unseen = (make_code(TABLE, accent=1.0, seed=seed, **amplitudes) for amplitudes in (train, val))  # type: ignore[arg-type]
+    return np.where((TABLE["split"] == "train").to_numpy()[:, None], seen, unseen)
 
 
 def test_hiding_train_speakers_only_shows_in_unseen() -> None:
-    table = make_table()
-    code = make_code(table, accent=1.0, speaker=1.0)
-    hidden = make_code(table, accent=1.0)
-    train = (table["split"] == "train").to_numpy()
-    code[train] = hidden[train]
-    found = evaluate(code, table)
-    assert abs(numbers(found.leakage_seen)[0]) < 0.08
-    assert numbers(found.leakage_unseen)[0] > 0.6
-    assert found.leakage.value == found.leakage_unseen.value
+    found = [evaluate(mixed({}, {"speaker": 1.0}, seed), TABLE, FAST, seed) for seed in range(SEEDS)]
+    assert holding([each.leakage_seen for each in found]) >= binom.ppf(0.001, SEEDS, 0.95)
+    assert mean_is([each.leakage_seen.value for each in found], 0.0)
+    assert all(numbers(each.leakage_unseen)[1] > 0.5 for each in found)
+    assert all(each.leakage.value == each.leakage_unseen.value for each in found)
 
 
 def test_leak_of_train_speakers_only_shows_in_seen() -> None:
-    table = make_table()
-    code = make_code(table, accent=1.0)
-    train = (table["split"] == "train").to_numpy()
-    code[train] = make_code(table, accent=1.0, speaker=1.0)[train]
-    found = evaluate(code, table, Protocol(held_fold=1))
-    assert numbers(found.leakage_seen)[0] > 0.5
-    assert abs(numbers(found.leakage_unseen)[0]) < 0.08
-    assert found.leakage.value == found.leakage_seen.value
+    protocol = Protocol(text_drop=False, bootstrap=500, c_grid=(0.1,), permutations=0, held_fold=1)
+    found = [evaluate(mixed({"speaker": 1.0}, {}, seed), TABLE, protocol, seed) for seed in range(SEEDS)]
+    assert holding([each.leakage_unseen for each in found]) >= binom.ppf(0.001, SEEDS, 0.95)
+    assert mean_is([each.leakage_unseen.value for each in found], 0.0)
+    assert all(numbers(each.leakage_seen)[1] > 0.4 for each in found)
+    assert all(each.leakage.value == each.leakage_seen.value for each in found)
 
 
 def test_held_fold_is_what_seen_is_scored_on() -> None:
     """Speakers that are visible only outside the held fold do not leak into it; cross-fitting without a held fold sees them."""
-    table = make_table()
-    code = make_code(table, accent=1.0)
-    outside = (table["fold"] != 0).to_numpy()
-    code[outside] = make_code(table, accent=1.0, speaker=1.5)[outside]
-    held = numbers(evaluate(code, table, Protocol(held_fold=0)).leakage_seen)[0]
-    crossed = numbers(evaluate(code, table).leakage_seen)[0]
-    assert abs(held) < 0.1
-    assert crossed > 0.3
+    outside = (TABLE["fold"] != 0).to_numpy()
+    held, crossed = [], []
+    for seed in range(10):
+        code = make_code(TABLE, accent=1.0, seed=seed)
+        code[outside] = make_code(TABLE, accent=1.0, speaker=1.5, seed=seed)[outside]
+        protocols = (Protocol(text_drop=False, c_grid=(0.1,), permutations=0, held_fold=fold) for fold in (0, None))
+        one, every = (evaluate(code, TABLE, protocol, seed).leakage_seen for protocol in protocols)
+        held.append(one.value)
+        crossed.append(numbers(every)[1])
+    assert mean_is(held, 0.0)
+    assert min(crossed) > 0.2
 
 
-def test_text_drop_finds_a_text_driven_code_and_only_that() -> None:
-    table = make_table()
-    driven, low, _ = numbers(evaluate(make_text_driven(table), table).text_drop)
-    assert driven > 0.25
-    assert low > 0.1
-    honest, low, high = numbers(evaluate(make_code(table, accent=0.5, speaker=0.2, text=0.2), table).text_drop)
-    assert abs(honest) < 0.05
-    assert low <= 0.02
-    assert high >= -0.02
+def sides(found: Evaluation) -> tuple[float, float]:
+    """Macro-F1 with the texts allowed in training, and with them removed."""
+    accents = np.asarray([found.speakers.accent[name] for name in found.speakers.texts])
+    rows = np.asarray(list(found.speakers.texts.values()))
+    return float(macro_f1(Confusions(rows[:, 0], accents).matrix())[0]), float(
+        macro_f1(Confusions(rows[:, 1], accents).matrix())[0]
+    )
+
+
+TEXTS = Protocol(bootstrap=500, c_grid=(0.1,), permutations=0)
+
+
+def test_text_drop_finds_a_text_driven_code() -> None:
+    """A text that was not heard has a direction of its own in each accent: with the texts removed F1 is at 1/3, with them allowed far above."""
+    found = [evaluate(make_text_driven(TABLE, seed=seed), TABLE, TEXTS, seed) for seed in range(20)]
+    assert mean_is([sides(each)[1] for each in found], 1 / 3)
+    assert all(sides(each)[0] > 0.75 for each in found)
+    assert all(numbers(each.text_drop)[1] > 0.2 for each in found)
+
+
+def test_no_text_in_the_code_is_no_text_drop() -> None:
+    """Every probe scores a third of the texts as removed, and the rest as allowed: the two sides have the same mean, probe by probe."""
+    found = [
+        evaluate(make_code(TABLE, accent=0.5, speaker=0.2, seed=seed), TABLE, TEXTS, seed).text_drop for seed in range(SEEDS)
+    ]
+    assert mean_is([figure.value for figure in found], 0.0)
+    assert holding(found) >= binom.ppf(0.001, SEEDS, 0.95)
+
+
+def test_text_that_is_only_in_the_way_is_a_text_drop_too() -> None:
+    """Text and accent are independent in this code, but a probe learns to ignore only the texts that it has heard: F1 does fall without them."""
+    code = [make_code(TABLE, accent=0.5, speaker=0.2, text=1.0, seed=seed) for seed in range(10)]
+    found = [evaluate(each, TABLE, TEXTS).text_drop for each in code]
+    values = np.asarray([figure.value for figure in found], dtype=np.float64)
+    assert values.mean() > 4 * values.std(ddof=1) / np.sqrt(len(values))
 
 
 def test_text_drop_is_null_with_a_reason() -> None:
@@ -125,13 +172,10 @@ def test_text_drop_is_null_with_a_reason() -> None:
 
 
 def test_imbalanced_accents_have_their_own_chance() -> None:
-    table = make_table()
-    drop = table["speaker"].str[3].isin(list("34789")) & (table["accent"] == "accent2") & (table["split"] == "train")
-    drop |= table["speaker"].isin(["a2s12", "a2s13", "a2s14"])
-    table = table[~drop].reset_index(drop=True)
-    found = evaluate(make_code(table, accent=1.0), table, Protocol(permutations=999))
-    quick = evaluate(make_code(table, accent=1.0), table, Protocol(intervals=False)).accent_f1
-    assert found.accent_f1.chance == pytest.approx(quick.chance, abs=0.03)  # expected confusion instead of permutations
+    drop = TABLE["speaker"].str[3].isin(list("34789")) & (TABLE["accent"] == "accent2") & (TABLE["split"] == "train")
+    drop |= TABLE["speaker"].isin(["a2s12", "a2s13", "a2s14"])
+    table = TABLE[~drop].reset_index(drop=True)
+    found = evaluate(make_code(table, accent=1.0), table)
     assert found.accent_f1.p is not None
     assert found.accent_f1.p < 0.01
     assert found.used.speakers == 2  # the largest M that every gate accent has
@@ -139,6 +183,26 @@ def test_imbalanced_accents_have_their_own_chance() -> None:
     corrected = found.accent_f1.corrected
     assert corrected is not None
     assert 0 < corrected <= numbers(found.accent_f1)[0]
+    constant = evaluate(np.zeros((len(table), 2)), table).accent_f1
+    share = 5 / 12  # of the one class that is given to every utterance: its precision, beside a recall of 1
+    assert constant.value == pytest.approx(2 * share / (1 + share) / 3)
+    assert constant.chance == pytest.approx(constant.value)
+    assert constant.corrected == pytest.approx(0, abs=1e-12)
+    assert constant.p == 1.0
+
+
+def test_chance_without_permutations_is_the_mean_over_all_of_them() -> None:
+    """With equally many utterances per speaker rows and columns keep their sums, so that F1 is linear in the hits, whose mean is row · column / total."""
+    accent = np.array([0, 0, 0, 1, 1, 2])
+    predicted = np.random.default_rng(0).multinomial(12, [0.5, 0.3, 0.2], size=6).astype(np.float64)
+    every = [macro_f1(Confusions(predicted, np.asarray(order)).matrix())[0] for order in set(permutations(accent.tolist()))]
+    seeds = np.random.SeedSequence(0), np.random.SeedSequence(1)
+    quick = accent_figures(Confusions(predicted, accent), Protocol(permutations=0, intervals=False), seeds)[0]
+    assert quick.chance == pytest.approx(np.mean(every))
+    drawn = accent_figures(Confusions(predicted, accent), Protocol(permutations=999, intervals=False), seeds)[0]
+    assert drawn.chance == pytest.approx(np.mean(every), abs=4 * np.std(every) / np.sqrt(999))
+    share = np.mean(np.asarray(every) >= float(drawn.value or 0.0) - 1e-12)
+    assert drawn.p == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 999) + 1 / 1000)
 
 
 def test_two_speakers_per_accent() -> None:

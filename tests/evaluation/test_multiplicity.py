@@ -41,7 +41,9 @@ def test_null_maximum_is_what_trials_over_noise_reach(best: Evaluation) -> None:
     """Beside 500 searches of 16 trials each, whose labels are permuted anew; 4 standard errors, and the B permutations have their own."""
     found = null_of_best(best, 16, seed=0, permutations=4000)
     rows = best.speakers
-    table = Confusions(np.array(list(rows.predicted.values()), dtype=float), np.array([rows.accent[name] for name in rows.predicted]))
+    table = Confusions(
+        np.array(list(rows.predicted.values()), dtype=float), np.array([rows.accent[name] for name in rows.predicted])
+    )
     searches = permuted_f1(table, 8000, np.random.SeedSequence(1)).reshape(500, 16).max(axis=1)
     assert found.null_maximum == pytest.approx(searches.mean(), abs=4 * searches.std() * np.sqrt(1 / 500 + 16 / 4000))
     assert found.chance == pytest.approx(1 / 3, abs=4 * found.sd / np.sqrt(4000))

@@ -14,7 +14,7 @@ from tune_accent.config.load import dump_experiment, resolve
 from tune_accent.config.schema import Experiment
 from tune_accent.config.space import load_space
 from tune_accent.evaluation import Evaluation
-from tune_accent.evaluation.figures import AccentDetail, Figure, Used
+from tune_accent.evaluation.figures import AccentDetail, Figure, Speakers, Used
 from tune_accent.training.preparation import PreparedRecord
 from tune_accent.tuning.core import Core
 from tune_accent.tuning.driver import Request
@@ -106,4 +106,5 @@ def evaluation(f1: float, leakage: float) -> Evaluation:
         used=Used(2, 6, 6, 1),
         strength=0.1,
         protocol_version=1,
+        speakers=Speakers({"a": 0, "b": 0, "c": 1, "d": 1}, {"a": (5, 1), "b": (4, 2), "c": (2, 4), "d": (0, 6)}),
     )

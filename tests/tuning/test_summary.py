@@ -37,6 +37,7 @@ def test_a_finished_search(asked: Request) -> None:
     assert "Verdict: " in text and "not decidable: 2 speakers per accent, 5 are needed" in text
     for name in ("trials.csv", "epochs.jsonl", "optuna.db", "best.json", "best/"):
         assert f"{asked.root}/{name}" in text
+    assert "The best of 5 trials is flattered" in text and "A validation score is no result" in text
     assert "--trials 10" in text and "synthetic" in text and COMMAND not in text
 
 
@@ -65,10 +66,12 @@ def test_figures_without_interval_or_value_are_told_as_such(asked: Request) -> N
 
 
 def test_the_card_and_best_json_say_how_it_was_chosen(asked: Request) -> None:
-    best = finished(asked).best()
+    core = finished(asked)
+    best = core.best()
     assert best is not None
     judged = judge(asked.experiment, best)
-    told = summary(asked, best, judged)
+    told = summary(asked, core, best, judged)
+    assert told["multiplicity"]["trials"] == 5 and 0.5 < told["multiplicity"]["null_maximum"] <= 1.0
     assert (
         told["trial"] == best.number and told["epoch"] == 3 and told["split"] == "val" and told["verdict"]["name"] == judged.name
     )

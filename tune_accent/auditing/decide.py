@@ -2,8 +2,9 @@
 
 The rule: among the layers that a search can read (S neutral, mean+std, what training uses), the best score J, feasible ones first, with the
 validation loss equal to the base model's. Layers whose paired difference of J from the best has a 95 % speaker-bootstrap interval that
-holds 0 are tied with it, and of these the one with the lowest unseen leakage is taken. Choosing the best of L layers on validation
-speakers is itself a selection: the chosen layer's figures are biased upward.
+holds 0 are tied with it. A tie goes to the layer with the lower unseen leakage, where that too shows in pairs: with few speakers everything
+is tied with everything, and a difference that the interval cannot tell from 0 would hand the choice to noise. Choosing the best of L layers on
+validation speakers is itself a selection: the chosen layer's figures are biased upward.
 """
 
 from __future__ import annotations
@@ -15,20 +16,30 @@ import numpy as np
 
 from tune_accent.auditing.evaluated import SetResult
 from tune_accent.config.schema import Score
-from tune_accent.evaluation import Evaluation, feasible, score
+from tune_accent.evaluation import Evaluation, Figure, feasible, score
 from tune_accent.evaluation.bootstrap import speaker_interval
-from tune_accent.evaluation.comparison import replicates
+from tune_accent.evaluation.comparison import paired_difference, replicates
 
 
 @dataclass(frozen=True)
 class Tie:
-    """A layer that cannot be told from the best: J of the best minus its own, with the interval of the difference."""
+    """A layer that cannot be told from the best.
+
+    Attributes:
+        name, layer: of the feature set, and its k.
+        behind: J of the best minus its own, with the interval of the difference.
+        leakage: its unseen leakage minus that of the best, with the interval.
+    """
 
     name: str
     layer: int
-    behind: float
-    low: float | None
-    high: float | None
+    behind: Figure
+    leakage: Figure
+
+    @property
+    def leaks_less(self) -> bool:
+        """Whether its unseen leakage is lower than that of the best, and the interval shows it."""
+        return self.leakage.high is not None and self.leakage.high < 0
 
 
 @dataclass(frozen=True)
@@ -80,8 +91,8 @@ def recommend(results: Sequence[SetResult], cfg: Score, resamples: int, seed: in
     able = [one for one in compared if one.feasible] or compared
     best = max(able, key=lambda one: (one.score, -one.layer))
     ties = {one.name: tie for one in able if one is not best and (tie := _tie(best, one)) is not None}
-    near = [one for one in able if one is best or one.name in ties]
-    chosen = min(near, key=lambda one: (one.leakage_unseen, -one.score, one.layer))
+    better = [one for one in able if one.name in ties and ties[one.name].leaks_less]
+    chosen = min(better, key=lambda one: (one.leakage_unseen, -one.score, one.layer), default=best)
     return Recommendation(
         chosen.name,
         chosen.layer,
@@ -100,7 +111,7 @@ class _Compared:
     def __init__(self, one: SetResult, cfg: Score, resamples: int, seed: int) -> None:
         found = one.evaluation
         assert found is not None and one.layer is not None and found.leakage_unseen.value is not None
-        self.name, self.layer = one.name, one.layer
+        self.name, self.layer, self.evaluation, self.how = one.name, one.layer, found, (resamples, seed)
         self.score, self.feasible = layer_score(found, cfg), layer_feasible(found, cfg)
         self.leakage_unseen = found.leakage_unseen.value
         self.strata = np.array([found.speakers.accent[name] for name in found.speakers.predicted])
@@ -111,9 +122,10 @@ class _Compared:
 
 
 def _tie(best: _Compared, other: _Compared) -> Tie | None:
-    """The tie of `other` with the best, or None where the interval of the paired difference lies above 0. Without an interval they are tied."""
+    """The tie of `other` with the best; None where the interval of the paired difference lies above 0. Without an interval they are tied."""
     differences = best.replicates - other.replicates
     low, high = speaker_interval(differences[np.isfinite(differences)], best.strata)
     if low is not None and low > 0:
         return None
-    return Tie(other.name, other.layer, best.score - other.score, low, high)
+    leakage = paired_difference(other.evaluation, best.evaluation, "leakage_unseen", *best.how)
+    return Tie(other.name, other.layer, Figure(best.score - other.score, low, high, 0.0, len(best.strata)), leakage)

@@ -218,12 +218,21 @@ def _at(cells: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
 
 
 def _figures(figures: Mapping[str, Figure], what: str) -> Table:
-    """A row per figure, under its label."""
+    """A row per figure, under its label; those whose chance is 0 carry a sign."""
     rows = [
-        (label, interval(one), number(one.chance), number(one.p), "" if one.n is None else str(one.n), one.reason or "")
+        (
+            label,
+            interval(one, signed=one.chance == 0),
+            number(one.chance),
+            number(one.p),
+            "" if one.n is None else str(one.n),
+            one.reason or "",
+        )
         for label, one in figures.items()
     ]
-    return Table((what, "value", "chance", "p", "speakers", "remark"), tuple(rows))
+    head = (what, "value", "chance", "p", "speakers", "remark")
+    kept = range(len(head) if any(row[-1] for row in rows) else len(head) - 1)
+    return Table(_at(head, kept), tuple(_at(row, kept) for row in rows))
 
 
 def _method(audit: Audit) -> Iterator[str]:

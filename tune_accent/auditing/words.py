@@ -12,7 +12,8 @@ from tune_accent.reporting.tables import Table, interval, number, to_text
 RULE = (
     "Rule: of the layers that a search can read (S neutral, mean and standard deviation over frames, as in training), the best score J with the "
     "validation loss of the base model, layers within every limit of the score first. Layers whose paired difference of J from the best has a "
-    "95 % speaker-bootstrap interval that holds 0 are tied with it; of these, the one with the lowest unseen leakage is taken."
+    "95 % speaker-bootstrap interval that holds 0 are tied with it. A tie goes to the layer with the lower unseen leakage, where the interval of that "
+    "paired difference shows it; else the best J stays."
 )
 SELECTION = (
     "Choosing the best of {layers} layers on validation speakers is itself a selection: the figures of the chosen layer are biased upward, and "
@@ -76,7 +77,8 @@ def layer_words(audit: Audit) -> str:
         )
     kept = "within every limit of the score" if found.feasible else "although no layer keeps every limit of the score"
     same = " The config has it already." if audit.request.experiment.model.layer == found.layer else ""
-    return f"Recommended layer: k = {found.layer}, the {_state(found)}; J {found.score:+.3f}, {kept}.{same}"
+    tied = "" if found.name == found.best else f" It is tied with {found.best} and leaks less of unseen speakers."
+    return f"Recommended layer: k = {found.layer}, the {_state(found)}; J {found.score:+.3f}, {kept}.{tied}{same}"
 
 
 def _state(found: Recommendation) -> str:
@@ -96,8 +98,8 @@ def tie_words(found: Recommendation) -> list[str]:
         return [f"{found.best} has the best J, {found.best_score:+.3f}, and no other layer is tied with it."]
     lines = [f"{found.best} has the best J, {found.best_score:+.3f}; tied with it by the paired difference of J:"]
     for tie in found.tied:
-        bounds = "no interval" if tie.low is None or tie.high is None else f"95 % {tie.low:+.3f} … {tie.high:+.3f}"
-        lines.append(f"{tie.name} (k = {tie.layer}) is {tie.behind:.3f} behind ({bounds}).")
+        behind, leakage = interval(tie.behind, signed=True), interval(tie.leakage, signed=True)
+        lines.append(f"{tie.name} (k = {tie.layer}): {behind} behind; its unseen leakage differs by {leakage}.")
     return lines
 
 
@@ -139,7 +141,7 @@ def closing_words(audit: Audit, config: str) -> str:
     lines += ["", *(f"Note: {note}" for note in notes(audit))]
     lines += ["", f"Files: {root}/report.html, {root}/report.md, {root}/metrics.csv (every figure), {root}/figures/"]
     if audit.recommendation is not None:
-        lines.append(
-            f"Next:  put `model: {{layer: {audit.recommendation.layer}}}` into {config}, then: python -m tune_accent.search search_spaces/lora.yaml --config {config}"
-        )
+        k, search = audit.recommendation.layer, f"python -m tune_accent.search search_spaces/lora.yaml --config {config}"
+        put = "" if audit.request.experiment.model.layer == k else f"put `model: {{layer: {k}}}` into {config}, then: "
+        lines.append(f"Next:  {put}{search}")
     return "\n".join(lines) + "\n"

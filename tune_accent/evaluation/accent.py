@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tune_accent.evaluation.bootstrap import Bounds, speaker_counts, speaker_interval
+from tune_accent.evaluation.bootstrap import SHARE, Bounds, speaker_counts, speaker_interval
 from tune_accent.evaluation.figures import Figure
 from tune_accent.evaluation.probes import Design, Probe, choose, fit
 from tune_accent.evaluation.protocol import Protocol
@@ -130,7 +130,7 @@ def recall_figures(found: Confusions, protocol: Protocol, seed: np.random.SeedSe
     bounds: list[Bounds] = [(None, None)] * classes
     if protocol.intervals:
         replicates = recalls(found.matrix(speaker_counts(found.accent, protocol.bootstrap, seed)))
-        bounds = [speaker_interval(replicates[:, a], found.accent[found.accent == a]) for a in range(classes)]
+        bounds = [speaker_interval(replicates[:, a], found.accent[found.accent == a], SHARE) for a in range(classes)]
     sizes = np.bincount(found.accent, minlength=classes)
     return [Figure(float(values[a]), *bounds[a], chance=1.0 / classes, n=int(sizes[a])) for a in range(classes)]
 
@@ -148,7 +148,7 @@ def _intervals(found: Confusions, protocol: Protocol, seed: np.random.SeedSequen
         return (None, None), (None, None)
     replicates = found.matrix(speaker_counts(found.accent, protocol.bootstrap, seed))
     balanced = recalls(replicates).mean(axis=-1)
-    return speaker_interval(macro_f1(replicates), found.accent), speaker_interval(balanced, found.accent)
+    return speaker_interval(macro_f1(replicates), found.accent, SHARE), speaker_interval(balanced, found.accent, SHARE)
 
 
 def _null(found: Confusions, f1: float, permutations: int, seed: np.random.SeedSequence) -> tuple[float, float | None]:

@@ -17,7 +17,7 @@ from tune_accent.evaluation.accent import Confusions, macro_f1, recalls
 from tune_accent.evaluation.bootstrap import (
     Bounds,
     freedom,
-    percentile_interval,
+    interval,
     speaker_counts,
     speaker_interval,
     stratified_mean,
@@ -58,14 +58,15 @@ def paired_difference(a: Evaluation, b: Evaluation, name: str, resamples: int = 
     speakers = _Speakers([a, b], name, resamples, seed)
     replicates = speakers.replicates(a) - speakers.replicates(b)
     known = replicates[np.isfinite(replicates)]
-    return Figure(first.value - second.value, *speaker_interval(known, speakers.strata), chance=0.0, n=len(speakers.strata))
+    bounds = speaker_interval(known, speakers.strata, (-1.0, 1.0))
+    return Figure(first.value - second.value, *bounds, chance=0.0, n=len(speakers.strata))
 
 
 def hierarchical_interval(evaluations: Sequence[Evaluation], name: str, resamples: int = RESAMPLES, seed: int = 0) -> Figure:
     """Mean over training seeds of figure `name`, with a 95 % interval over seeds and speakers: for final results.
 
     S seeds are few: S - 1 of them are drawn and count S/(S - 1), and the degrees of freedom are those of the two sources of variance
-    together (Satterthwaite 1946), so that two seeds with a large spread give the wide interval that they deserve.
+    together (Satterthwaite 1946), so that two seeds that differ much give a very wide interval.
 
     Args:
         evaluations: one per training seed, all of the same speakers; two at least.
@@ -90,9 +91,11 @@ def hierarchical_interval(evaluations: Sequence[Evaluation], name: str, resample
     seeds = np.zeros(len(values), dtype=np.int64)
     counts = speaker_counts(seeds, len(every), np.random.SeedSequence(seed).spawn(3)[2]) / len(values)
     degrees = _degrees((counts @ values).var(), freedom(seeds), every.mean(axis=1).var(), freedom(speakers.strata))
-    bounds: Bounds = percentile_interval((counts * every).sum(axis=1), degrees) if degrees else (None, None)
+    most = figures[0].most
+    within = (-1.0, 1.0) if name == "text_drop" else (most - 1.0, most)
+    bounds: Bounds = interval((counts * every).sum(axis=1), degrees, within) if degrees else (None, None)
     n = len(speakers.strata)
-    return Figure(float(values.mean()), *bounds, chance=_mean([f.chance for f in figures]), n=n, most=figures[0].most)
+    return Figure(float(values.mean()), *bounds, chance=_mean([f.chance for f in figures]), n=n, most=most)
 
 
 def replicates(evaluation: Evaluation, name: str, resamples: int = RESAMPLES, seed: int = 0) -> Floats:

@@ -120,9 +120,15 @@ class Speakers:
     auc: Mapping[str, float] = field(default_factory=dict)
     texts: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            field.name: {speaker: _thawed(row) for speaker, row in getattr(self, field.name).items()} for field in fields(self)
+        }
+
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Speakers:
-        """The inverse of `asdict`, after JSON has made lists of tuples."""
+        """The inverse of `to_dict`."""
         return cls(**{name: {speaker: _frozen(row) for speaker, row in rows.items()} for name, rows in plain.items()})
 
 
@@ -212,7 +218,7 @@ class Evaluation:
             "used": asdict(self.used),
             "strength": self.strength,
             "protocol_version": self.protocol_version,
-            "speakers": asdict(self.speakers),
+            "speakers": self.speakers.to_dict(),
         }
 
     @classmethod
@@ -243,6 +249,11 @@ _FIGURES = tuple(each.name for each in fields(Evaluation) if each.type == "Figur
 def _plain(detail: AccentDetail | SecondaryDetail) -> dict[str, Any]:
     values = {each.name: getattr(detail, each.name) for each in fields(detail)}
     return {name: value.to_dict() if isinstance(value, Figure) else value for name, value in values.items()}
+
+
+def _thawed(value: Any) -> Any:
+    """Tuples as lists, at any depth."""
+    return [_thawed(each) for each in value] if isinstance(value, tuple) else value
 
 
 def _frozen(value: Any) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tune_accent.base.errors import DataError
-from tune_accent.evaluation.bootstrap import Bounds, speaker_counts, speaker_interval, stratified_mean
+from tune_accent.evaluation.bootstrap import SHARE, Bounds, speaker_counts, speaker_interval, stratified_mean
 from tune_accent.evaluation.figures import Figure
 from tune_accent.evaluation.probes import Design, Probe, choose, fit
 from tune_accent.evaluation.protocol import Protocol
@@ -71,7 +71,8 @@ class Recalls:
         bounds: Bounds = None, None
         if protocol.intervals:
             counts = speaker_counts(self.accent, protocol.bootstrap, seed)
-            bounds = speaker_interval(stratified_mean(self.recall, self.draws, strata, counts) - chance, self.accent)
+            replicates = stratified_mean(self.recall, self.draws, strata, counts) - chance
+            bounds = speaker_interval(replicates, self.accent, (-chance, 1.0 - chance))
         value = float(stratified_mean(self.recall, self.draws, strata)[0]) - chance
         return Figure(value, *bounds, chance=0.0, n=len(self.recall), most=1.0 - chance)
 
@@ -236,7 +237,7 @@ def auc_figure(rows: Rows, aucs: dict[int, float], protocol: Protocol, seed: np.
     bounds: Bounds = None, None
     if protocol.intervals:
         counts = speaker_counts(strata, protocol.bootstrap, seed)
-        bounds = speaker_interval(stratified_mean(values, ones, strata, counts), strata)
+        bounds = speaker_interval(stratified_mean(values, ones, strata, counts), strata, SHARE)
     return Figure(float(stratified_mean(values, ones, strata)[0]), *bounds, chance=0.5, n=len(values))
 
 

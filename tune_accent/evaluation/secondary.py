@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tune_accent.evaluation.bootstrap import Bounds, speaker_counts, speaker_interval
+from tune_accent.evaluation.bootstrap import SHARE, Bounds, speaker_counts, speaker_interval
 from tune_accent.evaluation.figures import Figure, SecondaryDetail
 from tune_accent.evaluation.probes import Design, Probe, fit
 from tune_accent.evaluation.protocol import Protocol
@@ -74,5 +74,5 @@ def _recall(speaker: Ints, hits: Floats, chance: float, protocol: Protocol, seed
     bounds: Bounds = None, None
     if protocol.intervals:
         counts = speaker_counts(one, protocol.bootstrap, seed)
-        bounds = speaker_interval(counts @ own / (counts @ sizes), one)
+        bounds = speaker_interval(counts @ own / (counts @ sizes), one, SHARE)
     return Figure(float(hits.mean()), *bounds, chance=chance, n=len(sizes))

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tune_accent.evaluation.accent import Confusions, fit_accent, macro_f1
-from tune_accent.evaluation.bootstrap import Bounds, speaker_counts, speaker_interval
+from tune_accent.evaluation.bootstrap import SHARE, Bounds, speaker_counts, speaker_interval
 from tune_accent.evaluation.figures import Figure
 from tune_accent.evaluation.leakage import eligible
 from tune_accent.evaluation.probes import Design, fit, one_blas_thread
@@ -169,7 +169,7 @@ def _intervals(found: Sequence[Confusions], protocol: Protocol, seed: np.random.
     shares = speaker_counts(np.zeros(len(each), dtype=np.int64), protocol.bootstrap, seeds[1]) / len(each)
     theirs = np.asarray(np.einsum("tb,bt->b", np.stack(each), shares))
     return (
-        speaker_interval(ours, accents),
-        speaker_interval(theirs, accents),
-        speaker_interval(ours - theirs, accents),
+        speaker_interval(ours, accents, SHARE),
+        speaker_interval(theirs, accents, SHARE),
+        speaker_interval(ours - theirs, accents, (-1.0, 1.0)),
     )

@@ -81,7 +81,7 @@ def read_rows(z: npt.NDArray[Any], table: pd.DataFrame, protocol: Protocol) -> R
         speaker=speaker.astype(np.int64),
         accent=accent.astype(np.int64),
         text=text.astype(np.int64),
-        fold=table["fold"].to_numpy(dtype=np.int64)[kept],
+        fold=pd.to_numeric(table["fold"]).to_numpy(dtype=np.int64)[kept],
         scored=np.asarray(splits[kept] != "train", dtype=np.bool_),
         gate=(),
         accent_names=tuple(str(name) for name in names),
@@ -105,6 +105,11 @@ def _check_columns(z: npt.NDArray[Any], table: pd.DataFrame) -> None:
         empty = table["utt_id"][table[column].isna()]
         if len(empty):
             raise DataError(f"utterance {empty.iloc[0]!r} has no {column}", where=f"table: {column}", fix="fill it in")
+    number = pd.to_numeric(table["fold"], errors="coerce")
+    broken = table[number.isna() | (number % 1 != 0)]
+    if len(broken):
+        message = f"utterance {broken['utt_id'].iloc[0]!r} has fold {broken['fold'].iloc[0]!r}"
+        raise DataError(message, where="table: fold", fix="number the folds 0, 1, …, and -1 for rows in none")
     unknown = sorted({str(name) for name in table["split"].unique()} - set(SPLITS))
     if unknown:
         raise DataError(f"unknown split {unknown[0]!r}", where="table: split", fix=f"use {', '.join(SPLITS)}")

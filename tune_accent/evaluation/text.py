@@ -53,7 +53,7 @@ def text_drop(sides: Sides, protocol: Protocol, seed: np.random.SeedSequence) ->
     accents = sides[0].accent
     bounds: Bounds = None, None
     if protocol.intervals:
-        bounds = speaker_interval(drop(sides, speaker_counts(accents, protocol.bootstrap, seed)), accents)
+        bounds = speaker_interval(drop(sides, speaker_counts(accents, protocol.bootstrap, seed)), accents, (-1.0, 1.0))
     return Figure(float(drop(sides)[0]), *bounds, chance=0.0, n=len(accents))
 
 

@@ -46,7 +46,6 @@ class HeatMap:
         label: of the colour bar.
         signed: colours diverge from 0, and numbers carry their sign.
         marked: (row, column) of a cell that is framed.
-        chance: where the colours begin, where that is not the smallest value.
     """
 
     title: str
@@ -56,7 +55,6 @@ class HeatMap:
     label: str
     signed: bool = False
     marked: tuple[int, int] | None = None
-    chance: float | None = None
 
 
 def draw_heat_map(heat: HeatMap, name: str, alt: str) -> Picture:
@@ -67,6 +65,12 @@ def draw_heat_map(heat: HeatMap, name: str, alt: str) -> Picture:
         name: file name without ending.
         alt: what the picture says, in words.
     """
+    canvas = heat_canvas(heat)
+    return Picture(name, alt, _bytes(canvas, "png"), _bytes(canvas, "pdf"))
+
+
+def heat_canvas(heat: HeatMap) -> Canvas:
+    """The drawn map as a figure of matplotlib."""
     from matplotlib.figure import Figure as Canvas
 
     size = (LEFT + CELL_W * len(heat.columns) + RIGHT, ABOVE + CELL_H * len(heat.rows) + BELOW)
@@ -75,7 +79,7 @@ def draw_heat_map(heat: HeatMap, name: str, alt: str) -> Picture:
     axes = canvas.add_axes(box)
     _draw_cells(canvas, axes, heat)
     _label(axes, heat)
-    return Picture(name, alt, _bytes(canvas, "png"), _bytes(canvas, "pdf"))
+    return canvas
 
 
 def _draw_cells(canvas: Canvas, axes: Axes, heat: HeatMap) -> None:
@@ -115,12 +119,11 @@ def _label(axes: Axes, heat: HeatMap) -> None:
 
 
 def _limits(known: Sequence[float], heat: HeatMap) -> tuple[float, float]:
-    """Ends of the colour scale: around 0 where the sign matters, else from chance or the smallest value up."""
+    """Ends of the colour scale: around 0 where the sign matters, else from the smallest value to the largest."""
     if heat.signed:
         reach = max((abs(value) for value in known), default=0.0) or 1.0
         return -reach, reach
-    low = min([*known, *([] if heat.chance is None else [heat.chance])], default=0.0)
-    high = max(known, default=1.0)
+    low, high = min(known, default=0.0), max(known, default=1.0)
     return (low, high) if high > low else (low, low + 1.0)
 
 

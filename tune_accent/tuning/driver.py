@@ -18,10 +18,11 @@ from tune_accent.base.checksums import check_folder
 from tune_accent.base.errors import DataError, UserError
 from tune_accent.base.files import folder_lock, remove, remove_torn, set_aside, write_text
 from tune_accent.base.log import log_to
+from tune_accent.base.seeds import derive_seed
 from tune_accent.config.load import resolve
 from tune_accent.config.schema import Experiment
 from tune_accent.config.space import LoadedSpace
-from tune_accent.evaluation import Evaluation, Verdict
+from tune_accent.evaluation import Evaluation, ExpectedMaximum, Verdict, null_of_best
 from tune_accent.tracking.tensorboard import NoTracker, TensorBoard, Tracker
 from tune_accent.training.preparation import PreparedRecord, ensure_prepared
 from tune_accent.tuning.core import Core, Trial
@@ -162,7 +163,7 @@ def search_memo(request: Request, kind: type[FolderMemo] = FolderMemo) -> Folder
 def _best_is_lost(request: Request, core: Core) -> bool:
     """Whether the best trial's checkpoint is damaged, and `best/` does not hold it: then its last epoch is forgotten, to be trained again."""
     best, memo = core.best(), FolderMemo(request.root)
-    if best is None or holds_best(request.root, summary(request, best, judge(request.experiment, best))):
+    if best is None or holds_best(request.root, summary(request, core, best, judge(request.experiment, best))):
         return False
     epoch = len(best.reports)
     try:
@@ -236,7 +237,7 @@ def _conclude(request: Request, core: Core, stopped: str | None) -> Outcome:
     if best is None:
         return Outcome(core, None, None, stopped)
     judged = judge(request.experiment, best)
-    write_best(request.root, best, summary(request, best, judged), card(request, best, judged))
+    write_best(request.root, best, summary(request, core, best, judged), card(request, best, judged))
     return Outcome(core, best, judged, stopped)
 
 
@@ -245,13 +246,20 @@ def judge(experiment: Experiment, best: Trial) -> Verdict:
     return Evaluation.from_dict(best.reports[-1]["evaluation"]).gate(experiment.gate)
 
 
+def chance_of_best(request: Request, core: Core, best: Trial) -> ExpectedMaximum:
+    """What the best of as many trials would look like if there were nothing to find, or nothing to choose between."""
+    compared = sum(bool(trial.reports) and trial.state != "DUPLICATE" for trial in core.trials)
+    found = Evaluation.from_dict(best.reports[-1]["evaluation"])
+    return null_of_best(found, compared, derive_seed(request.experiment.seed, "null of the best"))
+
+
 def rule(request: Request) -> str:
     """How the best trial is chosen, in words."""
     limit, word = request.experiment.score.leakage_limit, "highest" if request.space.goal == "maximize" else "lowest"
     return f"{word} {request.space.metric} after the last epoch, leakage within {limit:g} first"
 
 
-def summary(request: Request, best: Trial, judged: Verdict) -> dict[str, Any]:
+def summary(request: Request, core: Core, best: Trial, judged: Verdict) -> dict[str, Any]:
     """`best.json`."""
     return {
         "trial": best.number,
@@ -261,6 +269,7 @@ def summary(request: Request, best: Trial, judged: Verdict) -> dict[str, Any]:
         "epoch": len(best.reports),
         "metrics": dict(best.reports[-1]),
         "verdict": asdict(judged),
+        "multiplicity": asdict(chance_of_best(request, core, best)),
         "split": "val",
         "note": "chosen on validation speakers among all trials: biased upward; the paper run measures it on new seeds and the test split",
     }

@@ -5,10 +5,10 @@ Faults are words, None where there is none; the memo adds the place and refuses.
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,15 +19,17 @@ from tune_accent.config.space import LoadedSpace
 from tune_accent.evaluation import Evaluation
 from tune_accent.tuning.memo import Fault, names_fault
 
-NUMBERS = (
-    "accent_f1",
-    "accent_balanced_accuracy",
-    "speaker_leakage",
-    "speaker_leakage_unseen",
-    "speaker_leakage_seen",
-    "val_loss",
-    "base_val_loss",
-    "score",
+NUMBERS = frozenset(
+    (
+        "accent_f1",
+        "accent_balanced_accuracy",
+        "speaker_leakage",
+        "speaker_leakage_unseen",
+        "speaker_leakage_seen",
+        "val_loss",
+        "base_val_loss",
+        "score",
+    )
 )
 FLAGS = ("feasible", "ended")
 _EVALUATION = TypeAdapter(Evaluation)
@@ -38,10 +40,9 @@ def report_fault(metrics: Mapping[str, Any]) -> str | None:
 
     Required are the figures that the search and its words read; more of them (losses, `*_h`) are single values.
     """
-    required = (*NUMBERS, *FLAGS, "text_drop", "evaluation")
-    for name in required:
-        if name not in metrics:
-            return f"{name} is missing"
+    missing = sorted({*NUMBERS, *FLAGS, "text_drop", "evaluation"} - metrics.keys())
+    if missing:
+        return f"{missing[0]} is missing"
     for name, value in metrics.items():
         if name != "evaluation" and not _fits(name, value):
             return f"{name[:40]} is {_short(value)}"
@@ -65,21 +66,21 @@ def draw_fault(space: LoadedSpace) -> Fault:
 
 
 def _fits(name: str, value: Any) -> bool:
-    if name in NUMBERS:
-        return _number(value)
     if name in FLAGS:
         return isinstance(value, bool)
+    if name in NUMBERS:
+        return _number(value)
     return value is None or _number(value) or (isinstance(value, bool | str) and name != "text_drop")
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _evaluation_fault(plain: Any) -> str | None:
     try:
         found = Evaluation.from_dict(plain)
-        _EVALUATION.validate_json(canonical_json(asdict(found)), strict=True)
+        _EVALUATION.validate_json(json.dumps(found, default=vars), strict=True)
         same = canonical_json(found.to_dict()) == canonical_json(plain)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -88,8 +89,9 @@ def _evaluation_fault(plain: Any) -> str | None:
         return f"evaluation cannot be read ({type(error).__name__}: {error!s:.60})"
     if not same:
         return "evaluation holds more than an evaluation has"
-    if not found.per_accent:
-        return "evaluation.per_accent is empty"
+    sizes = {len(found.confusion), *map(len, found.confusion)}
+    if not found.per_accent or set(found.per_accent) != set(found.gate_accents) or sizes != {len(found.gate_accents)}:
+        return "evaluation has other accents in its parts than gate_accents"
     half = [name for name, figure in found.figures.items() if (figure.low is None) != (figure.high is None)]
     return f"evaluation.{half[0]} has half an interval" if half else None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tune_accent.tuning.core import Trial
-from tune_accent.tuning.driver import Outcome, Request, rule
+from tune_accent.tuning.core import Core, Trial
+from tune_accent.tuning.driver import Outcome, Request, chance_of_best, rule
 from tune_accent.tuning.growth import change_words
 from tune_accent.tuning.progress import number, states
 
@@ -24,7 +24,7 @@ def closing_words(request: Request, outcome: Outcome, command: str) -> str:
     lines = ["", _state(request, outcome)]
     lines += change_words(outcome.earlier, outcome.core.trials, request.run_cap)
     if outcome.best is not None and outcome.verdict is not None:
-        lines += _best(request, outcome.best) + _verdict(outcome)
+        lines += _best(request, outcome.best) + _flattery(request, outcome.core, outcome.best) + _verdict(outcome)
     else:
         lines.append("No trial has run its full length, so there is no best one yet.")
     lines += _files(request, outcome)
@@ -60,6 +60,16 @@ def _best(request: Request, best: Trial) -> list[str]:
     return lines
 
 
+def _flattery(request: Request, core: Core, best: Trial) -> list[str]:
+    """What being the best of many does to a validation score."""
+    told = chance_of_best(request, core, best)
+    lucky = f"equally good ones, the best gains {told.optimism:.2f} in F1 by luck"
+    return [
+        f"  The best of {told.trials} trials is flattered by the choice: without any accent in them, the best would still reach F1 {told.null_maximum:.2f}; among",
+        f"  {lucky}. A validation score is no result: new seeds and the test split decide.",
+    ]
+
+
 def _verdict(outcome: Outcome) -> list[str]:
     assert outcome.verdict is not None
     known = "" if outcome.verdict.decidable else " — not decidable"
@@ -74,7 +84,6 @@ def _files(request: Request, outcome: Outcome) -> list[str]:
         lines += [
             f"       {root}/best.json, {root}/best/ (adapter)",
             f"Next:  tensorboard --logdir {root}/tensorboard (after `pip install tensorboard`); more trials: the same command with --trials {2 * request.run_cap}",
-            "       The best of many trials is flattered by the choice: a validation score is no result.",
         ]
     return lines
 

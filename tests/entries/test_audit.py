@@ -1,0 +1,120 @@
+"""`python -m tune_accent.audit`: mistakes, help, and the whole audit of a small real demo, interrupted and continued."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.entries.command import CONFIG, environment, refused, run, write_search
+
+AUDIT = "tune_accent.audit"
+needs_demo = pytest.mark.skipif(importlib.util.find_spec("espeakng_loader") is None, reason="the demo extra")
+
+
+def test_help_and_mistakes_need_nothing_heavy() -> None:
+    code = f"import sys\nimport {AUDIT}\nprint([name for name in ('torch', 'matplotlib', 'pandas', 'sklearn') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_names_the_options(tmp_path: Path) -> None:
+    done = run(tmp_path, AUDIT, "--help")
+    assert (
+        done.returncode == 0 and "--out" in done.stdout and "--fresh" in done.stdout and "ray_results/<name>-audit" in done.stdout
+    )
+    assert "audit" in run(tmp_path, "tune_accent", "--help").stdout
+
+
+BAD = {
+    "no such file": ("nowhere.yaml", CONFIG, ("nowhere.yaml", "not found")),
+    "unknown layer key": (
+        "small.yaml",
+        CONFIG + "audit: {layer: [pre_vocoder]}\n",
+        ("small.yaml", "audit.layer", "did you mean"),
+    ),
+    "unknown pooling": ("small.yaml", CONFIG + "audit: {poolings: [max]}\n", ("small.yaml", "audit.poolings")),
+    "no corpus": (
+        "small.yaml",
+        CONFIG.replace("{kind: demo, preset: EN3, speakers: 8, texts: 6}", "{kind: prepared}"),
+        ("data.root: data/small", "not there"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("file", "config", "words"), BAD.values(), ids=BAD)
+def test_a_mistake_is_one_message(tmp_path: Path, file: str, config: str, words: tuple[str, ...]) -> None:
+    write_search(tmp_path, config)
+    refused(run(tmp_path, AUDIT, file), *words)
+    assert not (tmp_path / "ray_results").exists()
+
+
+def test_the_folder_of_a_search_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    write_search(tmp_path)
+    (tmp_path / "ray_results" / "lora" / "trials").mkdir(parents=True)
+    refused(
+        run(tmp_path, "tune_accent", "audit", "small.yaml", "--out", "ray_results/lora"), "it is no audit", "--out", "--fresh"
+    )
+    assert not (tmp_path / "data").exists()
+
+
+@needs_demo
+@pytest.mark.slow
+def test_an_audit_that_is_interrupted_ends_as_one_that_is_not(tmp_path: Path) -> None:
+    write_search(tmp_path)
+    straight = run(tmp_path, AUDIT, "small.yaml")
+    assert straight.returncode == 0 and "Traceback" not in straight.stderr, straight.stderr
+    for words in (
+        "Recommended layer: k = ",
+        "Verdict: ",
+        "(not decidable)",
+        "Small data set: 6 texts",
+        "random weights",
+        "Next:",
+    ):
+        assert words in straight.stdout
+    _interrupt(tmp_path)
+    done = run(tmp_path, AUDIT, "small.yaml", "--out", "other")
+    assert done.returncode == 0, done.stderr
+    names = [
+        "metrics.csv",
+        "report.md",
+        "report.html",
+        *(f"figures/layer_{name}.png" for name in ("accent_f1", "leakage", "text_drop")),
+    ]
+    for name in names:
+        assert (tmp_path / "other" / name).read_bytes() == (tmp_path / "ray_results" / "small-audit" / name).read_bytes(), name
+    again = run(tmp_path, AUDIT, "small.yaml", "--out", "other")
+    assert "all read from its folder" in again.stdout and again.stderr == ""
+    fresh = run(tmp_path, AUDIT, "small.yaml", "--out", "other", "--fresh")
+    assert fresh.returncode == 0 and "other is now other.old-1" in fresh.stderr and "complete" in fresh.stdout
+
+
+def _interrupt(folder: Path) -> None:
+    """Ctrl-C after two records, and a second process meanwhile."""
+    shutil.rmtree(folder / "data" / "small" / "features")
+    with subprocess.Popen(
+        [sys.executable, "-m", AUDIT, "small.yaml", "--out", "other"],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        deadline = time.monotonic() + 120
+        while len(list(folder.glob("other/sets/*.json"))) < 2:
+            assert process.poll() is None and time.monotonic() < deadline, process.stderr and process.stderr.read()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == "" and "Traceback" not in err, err
+    assert "records and all features that were extracted are kept. To continue:" in err
+    assert "-m tune_accent.audit small.yaml --out other" in err
+    assert 2 <= len(list(folder.glob("other/sets/*.json"))) < 21

@@ -1,0 +1,172 @@
+"""A disk that is full after each of N bytes, one by one: one message and exit code 2, nothing finished is lost, and with room again the same folder.
+
+The search is simulated on the fake clock; lock, memo, checkpoints, timing, tables and best are written by the real code. The whole driver
+goes through a seeded sample of N.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.disk import Filling
+from tests.support import small_experiment
+from tests.tuning.simulated import SPACE, Clock, make_core
+from tests.tuning.whole_search import HashTrial, Search, save_hash
+from tune_accent.base.checksums import check_folder
+from tune_accent.base.entry import guarded
+from tune_accent.base.files import folder_lock, remove_torn
+from tune_accent.tuning.memo import FolderMemo
+from tune_accent.tuning.results import append_timing, next_launch, write_best, write_tables
+
+pytest.importorskip("torch")
+PLENTY = 2**30
+WORDS = {errno.ENOSPC: "the disk is full", errno.EIO: "input/output error", errno.EROFS: "read-only"}
+EXPERIMENT = small_experiment(Path("data"))
+
+
+class NotingMemo(FolderMemo):
+    """The memo in a folder, which also writes what a program and the driver write with an epoch, and notes what is finished."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.launch = next_launch(root)
+        self.epochs: dict[tuple[str, int], Mapping[str, Any]] = {}
+        self.draws: dict[int, Mapping[str, Any]] = {}
+
+    def record(self, key: str, epoch: int, metrics: Mapping[str, Any]) -> None:
+        save_hash(self.checkpoint(key, epoch), HashTrial(f"{key} não", epoch))
+        super().record(key, epoch, metrics)
+        self.epochs[key, epoch] = metrics
+        row = {"trial": 0, "epoch": epoch, "worker": "here:1", "started": 1.7e9, "seconds": 0.5, "peak_mb": 1.0}
+        append_timing(self.root, {"launch": self.launch, **row})
+
+    def record_suggestion(self, number: int, draw: Mapping[str, Any]) -> None:
+        super().record_suggestion(number, draw)
+        self.draws[number] = draw
+
+
+def launched(root: Path, memo: list[NotingMemo]) -> None:
+    """One launch of a search of two trials; its memo is noted even where it is cut short."""
+    with folder_lock(root):
+        remove_torn(root)
+        memo.append(NotingMemo(root))
+        core = make_core(memo[-1], run_cap=2, slots=2, epochs=2, min_iter=1, eta=2)
+        assert Clock(core, 2).run()
+        write_tables(root, EXPERIMENT, SPACE, core.trials)
+        best = core.best()
+        assert best is not None
+        write_best(root, best, {"trial": best.number, "metrics": dict(best.reports[-1])}, "# Adaptação\n")
+
+
+def refused(launch: Callable[[], Any], root: Path, number: int) -> bool:
+    """Launch as an entry does: False where nothing was refused; else one message with place and way out, and exit code 2."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said), guarded():
+            launch()
+    except SystemExit as ended:
+        text = said.getvalue()
+        text = text[text.index("error: ") :]
+        assert ended.code == 2 and text.count("error: ") == 1 and text.startswith(f"error: {root}")
+        assert f": {WORDS[number]}" in text.replace("the disk reports an ", "").replace("the file system is ", "")
+        assert "\n  → " in text and "nothing is lost: the same command then continues" in text
+        return True
+    return False
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """Every file by name, but for temporary ones and `timing.csv`, which tells of launches."""
+    found = {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    hidden = [path for path in found if any(part.startswith(".") for part in path.parts)]
+    return {str(path): found[path] for path in found if path not in hidden and path.name != "timing.csv"}
+
+
+def torn_lines(root: Path) -> int:
+    """Lines of `timing.csv` that are not whole."""
+    timing = root / "timing.csv"
+    return sum(line.count(",") != 6 for line in timing.read_text().splitlines()) if timing.exists() else 0
+
+
+@pytest.fixture
+def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, bytes], int]:
+    """What an undisturbed search leaves, and how many bytes it writes."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # bytes are counted, and power stays on
+    with Filling(tmp_path, PLENTY).on() as disk:
+        launched(tmp_path / "whole", [])
+    return files(tmp_path / "whole"), disk.written
+
+
+def cut_after(room: int, root: Path, whole: dict[str, bytes], number: int) -> bool:
+    """A search on a disk with `room` bytes, looked at, and continued with plenty; whether it was refused."""
+    memo: list[NotingMemo] = []
+    with Filling(root, room, number).on():
+        cut = refused(lambda: launched(root, memo), root, number)
+    kept = FolderMemo(root)
+    finished, draws = (memo[0].epochs, memo[0].draws) if memo else ({}, {})
+    for (key, epoch), metrics in finished.items():
+        assert kept.reports(key)[epoch - 1] == metrics
+        check_folder(kept.checkpoint(key, epoch))
+    assert all(kept.suggestion(trial) == draw for trial, draw in draws.items())
+    assert files(root).items() <= whole.items() and torn_lines(root) <= (number == errno.EROFS)
+    launched(root, memo)
+    assert files(root) == whole and not list(root.rglob(".*.tmp")) and torn_lines(root) <= (number == errno.EROFS)
+    assert not finished.keys() & memo[-1].epochs.keys() or len(memo) == 1, "what was finished is not trained again"
+    shutil.rmtree(root)
+    return cut
+
+
+@pytest.mark.parametrize("number", WORDS)
+def test_a_disk_that_refuses_after_some_of_n_bytes(tmp_path: Path, whole: tuple[dict[str, bytes], int], number: int) -> None:
+    content, total = whole
+    rooms = np.random.default_rng(number).choice(total, 40, replace=False)
+    for room in (0, 1, 2, *rooms.tolist(), total - 1):
+        assert cut_after(room, tmp_path / "cut", content, number), room
+    assert not cut_after(total, tmp_path / "cut", content, errno.ENOSPC), "there was room for everything"
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_after_each_of_n_bytes(tmp_path: Path, whole: tuple[dict[str, bytes], int]) -> None:
+    content, total = whole
+    assert total > 4000
+    for room in range(total):
+        assert cut_after(room, tmp_path / "cut", content, errno.ENOSPC), room
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS])
+def test_a_disk_that_breaks_after_many_of_n_bytes(tmp_path: Path, whole: tuple[dict[str, bytes], int], number: int) -> None:
+    content, total = whole
+    for room in range(number % 7, total, 7):
+        assert cut_after(room, tmp_path / "cut", content, number), room
+
+
+@pytest.mark.parametrize("cuts", [5, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", WORDS)
+def test_the_whole_driver_after_some_of_n_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_logger: object, number: int, cuts: int
+) -> None:
+    whole = Search(tmp_path / "whole" / "results", monkeypatch)
+    with Filling(whole.root.parent, PLENTY).on() as disk:
+        whole.launch()
+    generator = np.random.default_rng([number, cuts])
+    early = generator.integers(
+        0, 60_000, cuts
+    ).tolist()  # memo, checkpoints and specification; then the study, 114 KB in one file
+    for room in [*early, *generator.integers(0, disk.written, cuts).tolist()]:
+        cut = Search(tmp_path / f"cut{room}" / "results", monkeypatch)
+        with Filling(cut.root.parent, room, number).on():
+            assert refused(cut.launch, cut.root, number)
+        assert cut.torn() == []
+        cut.launch()
+        assert cut.result() == whole.result() and cut.leftovers() == [] and cut.trained <= whole.trained + 1
+        shutil.rmtree(cut.root.parent)
