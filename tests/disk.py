@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -59,7 +59,7 @@ class Disk:
             raise self.error()
 
     @contextmanager
-    def on(self) -> Iterator[Disk]:
+    def on(self) -> Iterator[Self]:
         """Watch."""
         with pytest.MonkeyPatch.context() as patch:
             for name in CALLS:

@@ -27,7 +27,8 @@ def test_an_environment_is_plain_json_and_names_what_decides() -> None:
     assert chosen["tune_accent"] == tune_accent.__version__
     bare = {"tune_accent": "0.1.0", "python": "3.11.0", "packages": {}}
     assert decisive(bare)["torch"] == "absent"
-    for odd in ({"tune_accent": None}, {"python": 3}, {"packages": {"torch": 2}}, {"packages": []}):
+    odds: list[dict[str, object]] = [{"tune_accent": None}, {"python": 3}, {"packages": {"torch": 2}}, {"packages": []}]
+    for odd in odds:
         with pytest.raises((TypeError, AttributeError)):
             decisive({**bare, **odd})
 

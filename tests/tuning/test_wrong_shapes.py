@@ -18,15 +18,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.tuning.small_search import report, request
 from tests.tuning.whole_search import Search
 from tune_accent.base.entry import guarded
 from tune_accent.base.files import sha256_json
-from tune_accent.config.space import LoadedSpace
 from tune_accent.tracking.provenance import decisive
 from tune_accent.tuning import driver, folder
+from tune_accent.tuning.core import Settings
 from tune_accent.tuning.growth import change_words, read_earlier
-from tune_accent.tuning.memo import FolderMemo
-from tune_accent.tuning.shapes import draw_fault
+from tune_accent.tuning.shapes import draw_fault, report_fault
+from tune_accent.tuning.suggest import make_suggester
 from tune_accent.tuning.summary import closing_words
 
 pytest.importorskip("torch")
@@ -56,6 +57,7 @@ class Finished:
         for kind in ("epoch", "suggestion"):
             content = json.loads(self.places[kind].read_text())
             self._contents[kind] = {name: value for name, value in content.items() if name != "sha256"}
+        self.environment = json.loads((self.root / "environment.json").read_text())
         shutil.copytree(self.root, self.aside)
 
     def content(self, kind: str) -> Tree:
@@ -152,11 +154,11 @@ def encodable(content: Any) -> bool:
     return True
 
 
-SETTINGS = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+SETTINGS = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, **SETTINGS)
+@settings(SETTINGS, max_examples=60)
 @given(data=st.data())
 def test_a_whole_file_of_another_shape_is_refused(finished: Finished, kind: str, data: st.DataObject) -> None:
     content = data.draw(wrong(finished.content(kind)).filter(encodable))
@@ -168,7 +170,7 @@ def test_a_whole_file_of_another_shape_is_refused(finished: Finished, kind: str,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=80, **SETTINGS)
+@settings(SETTINGS, max_examples=80)
 @given(data=st.data())
 def test_anything_with_a_right_checksum_is_refused_or_read(finished: Finished, kind: str, data: st.DataObject) -> None:
     """Also where the shape is right and only the values are not: then they are believed."""
@@ -185,7 +187,7 @@ def test_anything_with_a_right_checksum_is_refused_or_read(finished: Finished, k
 
 
 @pytest.mark.parametrize("name", ["best.json", "best/checksums.json", "earlier.json"])
-@settings(max_examples=40, **SETTINGS)
+@settings(SETTINGS, max_examples=40)
 @given(content=ANY)
 def test_what_is_derived_is_made_anew(finished: Finished, name: str, content: Any) -> None:
     before = finished.restored().files()
@@ -197,29 +199,29 @@ def test_what_is_derived_is_made_anew(finished: Finished, name: str, content: An
     assert finished.files() == before
 
 
-@settings(max_examples=80, **SETTINGS)
+@settings(SETTINGS, max_examples=80)
 @given(content=ANY, data=st.data())
 def test_any_environment_but_its_own_is_refused(finished: Finished, content: Any, data: st.DataObject) -> None:
     path = finished.restored().root / "environment.json"
     if data.draw(st.booleans()):
-        right = {**folder.environment(), "continued_from": [], "packages": {"torch": "absent", "rich": "2"}}
+        right = {**finished.environment, "continued_from": [], "packages": {"torch": "absent", "rich": "2"}}
         place = data.draw(st.sampled_from(list(places(right))))
         at(right, place[:-1])[place[-1]] = content
         content = right
     path.write_text(json.dumps(content))
     said = finished.launched()
     if said is None:
-        assert decisive(content) == decisive(folder.environment()) and isinstance(content.get("continued_from", []), list)
+        assert decisive(content) == decisive(finished.environment) and isinstance(content.get("continued_from", []), list)
     else:
         assert str(finished.root) in said and "--accept-environment" in said
 
 
-@settings(max_examples=80, **SETTINGS)
+@settings(SETTINGS, max_examples=80)
 @given(content=ANY, data=st.data())
 def test_any_spec_is_refused_or_written_anew(finished: Finished, content: Any, data: st.DataObject) -> None:
     """With the hash that is beside it, with its own, and with none."""
     root, before = finished.restored().root, (finished.root / "spec.yaml").read_bytes()
-    right: Any = json.loads(json.dumps(folder.read_spec(root).__dict__))
+    right: Any = json.loads(json.dumps(vars(folder.read_spec(root))))
     if data.draw(st.booleans()):
         place = data.draw(st.sampled_from(list(places(right))))
         at(right, place[:-1])[place[-1]] = content
@@ -245,12 +247,49 @@ def test_numbers_without_end_and_deep_nesting(finished: Finished, name: str, tex
     assert (said is not None and "--accept-environment" in said) if name == "environment.json" else said is None
 
 
-@pytest.mark.parametrize("method", ["random", "grid"])
-def test_every_draw_of_the_space_itself_is_right(finished: Finished, method: str) -> None:
-    space: LoadedSpace = finished.search.request.space
-    memo = FolderMemo(finished.restored().root)
-    for number in range(3):
-        draw = memo.suggestion(number)
-        assert draw is not None and draw_fault(space)(draw) is None
-    for name, value in (("lora_rank", True), ("lora_rank", 2.0), ("lora_rank", [2]), ("lr", 5.0), ("lr", "0.01"), ("lr", True)):
-        assert name in str(draw_fault(space)({**draw, name: value})), method
+MIXED = """\
+method: METHOD
+metric: {name: score, goal: maximize}
+run_cap: 5
+parameters:
+  config: {value: small.yaml}
+  lora_rank: {min: 2, max: 9}
+  leakage_weight: {values: [0, 1, 0.5]}
+  training.gradient_checkpointing: {values: [true, false]}
+  training.patience: {values: [null, 2]}
+  lr: LR
+"""
+RANGES = {
+    "random": "{distribution: log_uniform_values, min: 0.001, max: 0.02}",
+    "bayes": "{distribution: q_log_uniform_values, min: 0.001, max: 0.02, q: 0.0003}",
+    "grid": "{distribution: q_uniform, min: 0.001, max: 0.02, q: 0.001}",
+}
+
+
+@pytest.mark.parametrize("method", RANGES)
+def test_what_the_sampler_draws_is_right_and_what_it_cannot_draw_is_not(tmp_path: Path, method: str) -> None:
+    space = request(tmp_path, MIXED.replace("METHOD", method).replace("LR", RANGES[method])).space
+    fault = draw_fault(space)
+    suggester = make_suggester(space.space, Settings(40, 1, 1, seed=3), method=space.method)
+    for number in range(40):
+        drawn = suggester.ask(number, 0)
+        draw = json.loads(json.dumps(drawn))
+        assert drawn is not None and fault(draw) is None
+        suggester.tell(number, "COMPLETE", [suggester.params(drawn)["lr"]])
+    foreign: dict[str, tuple[object, ...]] = {
+        "lora_rank": (True, 2.5, 1, 10, [2], None, 10**400),
+        "lr": ("0.01", 0.03, 0.0009, True, {}, None),
+        "leakage_weight": (2, "0", False, [0.5], None),
+        "training.gradient_checkpointing": (1, 0.0, "true"),
+        "training.patience": ("", 2.0, 0, []),
+    }
+    for name, value in ((name, value) for name, values in foreign.items() for value in values):
+        assert str(fault({**draw, name: value})).startswith(f"{name} is "), (name, value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("loss_a", 0.5), ("lr", 1e-3), ("accent_f1_h", None), ("note", "não"), ("x", True)])
+def test_a_report_may_say_more_in_single_values(name: str, value: object) -> None:
+    right = report({"leakage_weight": 1}, "ab" * 10, 1)
+    assert report_fault(right) is None and report_fault({**right, name: value}) is None
+    for wrong_value in ([value], {"x": value}, 10**400):
+        assert str(report_fault({**right, name: wrong_value})).startswith(f"{name} is ")

@@ -81,7 +81,8 @@ def _evaluation_fault(plain: Any) -> str | None:
     try:
         found = Evaluation.from_dict(plain)
         _EVALUATION.validate_json(json.dumps(found, default=vars), strict=True)
-        same = canonical_json(found.to_dict()) == canonical_json(plain)
+        again = found.to_dict()
+        same = again == plain or canonical_json(again) == canonical_json(plain)  # JSON has made lists of tuples
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, ('evaluation', *first['loc'])))[:80]}: {first['msg']}"
