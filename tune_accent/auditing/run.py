@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,7 +16,6 @@ from tune_accent.auditing.decide import Recommendation, recommend
 from tune_accent.auditing.evaluated import SetResult, evaluated, search_layer_of
 from tune_accent.auditing.features import FeatureSet, feature_sets
 from tune_accent.auditing.results import Records, claim, refuse_foreign
-from tune_accent.base.errors import FolderInUse
 from tune_accent.base.files import folder_lock, remove_torn, set_aside
 from tune_accent.base.log import log_to
 from tune_accent.base.progress import Progress, bars
@@ -99,9 +97,9 @@ def run_audit(request: Request, extract: Extract = feature_sets) -> Audit:
         refuse_foreign(root)
     data = ensure_prepared(spec, show=True)
     if request.fresh and root.exists():
-        with _lock(root):
+        with folder_lock(root, IN_USE):
             sys.stderr.write(f"{root} is now {set_aside(root)}\n")
-    with _lock(root):
+    with folder_lock(root, IN_USE):
         claim(root, spec, data)
         remove_torn(root)
         log_to(root / "logs" / "audit.log")
@@ -110,16 +108,6 @@ def run_audit(request: Request, extract: Extract = feature_sets) -> Audit:
             speech = open_prepared(Path(spec.data.root) / "prepared" / data.cache)
             records = Records(root, table, audit_protocol(spec, speech), derive_seed(spec.seed, "probes"))
             return _audit(request, sets, speech, records, progress)
-
-
-@contextmanager
-def _lock(root: Path) -> Iterator[None]:
-    """The folder's lock, with the way out that this command has."""
-    try:
-        with folder_lock(root):
-            yield
-    except FolderInUse as error:
-        raise FolderInUse(error.what, error.where, IN_USE if error.where == str(root) else error.fix) from None
 
 
 def audit_protocol(spec: Experiment, speech: Prepared) -> Protocol:

@@ -251,8 +251,12 @@ def inside(root: Path, relative: str) -> Path:
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, fix: str = "wait for it, or stop it") -> Iterator[None]:
     """Hold `folder/.lock` for this process; the kernel releases it when the process dies.
+
+    Args:
+        folder: made where it is not there.
+        fix: what a person can do while another process holds it.
 
     Raises:
         FolderInUse: another process holds it; the message names its pid.
@@ -262,21 +266,17 @@ def folder_lock(folder: Path) -> Iterator[None]:
         stream = (folder / ".lock").open("a+", encoding="utf-8")
     with stream:
         with explained(folder):
-            _claim(stream, folder)
+            _claim(stream, folder, fix)
         yield
 
 
-def _claim(stream: IO[str], folder: Path) -> None:
+def _claim(stream: IO[str], folder: Path, fix: str) -> None:
     """Lock `stream`, and leave this process's id in it."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         stream.seek(0)
         holder = stream.read().strip() or "unknown"
-        raise FolderInUse(
-            f"process {holder} is working in this folder",
-            where=str(folder),
-            fix="wait for it, stop it, or use another --name",
-        ) from None
+        raise FolderInUse(f"process {holder} is working in this folder", str(folder), fix) from None
     os.ftruncate(stream.fileno(), 0)
     _write_all(stream.fileno(), f"{os.getpid()}\n".encode())

@@ -41,6 +41,8 @@ from tune_accent.tuning.suggest import export_study
 
 logger = logging.getLogger(__name__)
 
+IN_USE = "wait for it, stop it, or use another --name"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -92,10 +94,10 @@ def run_search(request: Request) -> Outcome:
     """
     data = ensure_prepared(request.experiment, show=True)
     if request.fresh and request.root.exists():
-        with folder_lock(request.root):
+        with folder_lock(request.root, IN_USE):
             sys.stderr.write(f"{request.root} is now {set_aside(request.root)}\n")
     spec = make_spec(request, data)
-    with folder_lock(request.root):
+    with folder_lock(request.root, IN_USE):
         _note_change(request, spec)
         open_folder(request.root, spec, accept_environment=request.accept_environment)
         remove_torn(request.root)
