@@ -77,7 +77,9 @@ def measure(case: Case, trials: int, asha: bool, seeds: int) -> tuple[list[float
 def row(case: Case, trials: int, seeds: int) -> str:
     """A line of the table."""
     (plain, _), (asha, equal) = (measure(case, trials, early, seeds) for early in (False, True))
-    cells = " ".join(f"{spans[0]:>8.1f} {_above(spans, 1):>8} {_above(spans, 2):>8} {_above(spans, 3):>8}  " for spans in (plain, asha))
+    cells = " ".join(
+        f"{spans[0]:>8.1f} {_above(spans, 1):>8} {_above(spans, 2):>8} {_above(spans, 3):>8}  " for spans in (plain, asha)
+    )
     return f"±{case.jitter:<4.0%} {case.per:<6} {case.workers:>7} {case.slots:>6}  {cells}{equal:>7.0%}"
 
 

@@ -145,7 +145,7 @@ def test_a_folder_has_one_process(tmp_path: Path) -> None:
         cwd=Path(__file__).parents[2],
     ) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        with pytest.raises(FolderInUse, match=f"process {holder.pid} is working") as refused, folder_lock(folder):
+        with pytest.raises(FolderInUse, match=f"process {holder.pid} is working") as refused, folder_lock(folder, "or --name"):
             pass
         assert refused.value.where == str(folder) and "--name" in str(refused.value)
         os.kill(holder.pid, signal.SIGKILL)

@@ -158,7 +158,7 @@ SETTINGS = settings(deadline=None, derandomize=True, suppress_health_check=list(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(SETTINGS, max_examples=60)
+@settings(SETTINGS, max_examples=40)
 @given(data=st.data())
 def test_a_whole_file_of_another_shape_is_refused(finished: Finished, kind: str, data: st.DataObject) -> None:
     content = data.draw(wrong(finished.content(kind)).filter(encodable))
@@ -170,7 +170,7 @@ def test_a_whole_file_of_another_shape_is_refused(finished: Finished, kind: str,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(SETTINGS, max_examples=80)
+@settings(SETTINGS, max_examples=40)
 @given(data=st.data())
 def test_anything_with_a_right_checksum_is_refused_or_read(finished: Finished, kind: str, data: st.DataObject) -> None:
     """Also where the shape is right and only the values are not: then they are believed."""
@@ -199,7 +199,7 @@ def test_what_is_derived_is_made_anew(finished: Finished, name: str, content: An
     assert finished.files() == before
 
 
-@settings(SETTINGS, max_examples=80)
+@settings(SETTINGS, max_examples=40)
 @given(content=ANY, data=st.data())
 def test_any_environment_but_its_own_is_refused(finished: Finished, content: Any, data: st.DataObject) -> None:
     path = finished.restored().root / "environment.json"
@@ -216,7 +216,7 @@ def test_any_environment_but_its_own_is_refused(finished: Finished, content: Any
         assert str(finished.root) in said and "--accept-environment" in said
 
 
-@settings(SETTINGS, max_examples=80)
+@settings(SETTINGS, max_examples=40)
 @given(content=ANY, data=st.data())
 def test_any_spec_is_refused_or_written_anew(finished: Finished, content: Any, data: st.DataObject) -> None:
     """With the hash that is beside it, with its own, and with none."""

@@ -251,7 +251,9 @@ class Tuning(Section):
     startup_trials: Annotated[int, Field(ge=1)] = 8  # random ones before TPE models anything
     workers: Count | None = None  # None: as many as `resources` allow, at most `slots`
     resources: Resources = Resources()
-    address: Annotated[str, Field(pattern=r"^[^:/\s]+:\d{1,5}$")] | None = None  # host:port of a running Ray cluster; None: this machine
+    address: Annotated[str, Field(pattern=r"^[^:/\s]+:\d{1,5}$")] | None = (
+        None  # host:port of a running Ray cluster; None: this machine
+    )
     max_failures: Annotated[int, Field(ge=0)] = 2  # retries of a crashed trial, from the memo
     epoch_timeout_s: Positive = 3600.0
 
@@ -274,7 +276,10 @@ class Audit(Section):
 
     layers: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None  # None: eight over the full depth
     poolings: Annotated[tuple[Pooling, ...], Field(strict=False, min_length=1)] = ("mean", "mean+std")  # over time
-    speaker: Annotated[tuple[Voice, ...], Field(strict=False, min_length=1)] = ("neutral", "given")  # S: mean voice, speaker's own
+    speaker: Annotated[tuple[Voice, ...], Field(strict=False, min_length=1)] = (
+        "neutral",
+        "given",
+    )  # S: mean voice, speaker's own
     acoustic: bool = True  # MFCC, F0, energy and rate of the sound itself
     ssl: SpeechEncoder | None = None
     ecapa: bool = False  # speaker embeddings of SpeechBrain's ECAPA-TDNN; needs the extra: pip install "tune-accent[ecapa]"

@@ -47,7 +47,9 @@ class Spec:
         """The part that may not change when a search continues: no tracking, no audit, no workers, no number of trials."""
         experiment = {key: value for key, value in self.experiment.items() if key not in ("tracking", "audit", "name")}
         tuning = {
-            key: value for key, value in experiment["tuning"].items() if key not in ("workers", "resources", "address", "max_failures")
+            key: value
+            for key, value in experiment["tuning"].items()
+            if key not in ("workers", "resources", "address", "max_failures")
         }
         tuning.pop("epoch_timeout_s", None)
         source = {key: value for key, value in experiment["data"]["source"].items() if key != "workers"}
