@@ -145,7 +145,8 @@ def test_epochs_ahead_of_a_running_trial_are_not_unused() -> None:
     del memo.epochs[lost.key][1]
     again = make_core(memo)
     again.advance()
-    assert any(trial.unused() for trial in again.trials), "they wait for the round"
+    ahead = [trial for trial in again.trials if len(memo.reports(trial.key)) > len(trial.reports)]
+    assert ahead and not any(trial.unused() for trial in again.trials), "they wait for their rounds"
     assert change_words(None, again.trials, 12) == []
 
 
@@ -192,7 +193,7 @@ GROWING = SPACE.replace("min_iter: 1, eta: 3", "min_iter: 1, eta: 2")
 
 def asked_for(folder: Path, run_cap: int) -> Request:
     folder.mkdir(exist_ok=True)
-    return request(folder, GROWING, resolve(small_experiment(Path("data")), {"seed": 28}), run_cap=run_cap)
+    return request(folder, GROWING, resolve(small_experiment(Path("data")), {"seed": 12}), run_cap=run_cap)
 
 
 def table_of(asked: Request) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,13 +22,19 @@ from tests.tuning.small_search import report, request
 from tests.tuning.whole_search import Search
 from tune_accent.base.entry import guarded
 from tune_accent.base.files import sha256_json
+from tune_accent.config.load import resolve
+from tune_accent.config.schema import Experiment
 from tune_accent.tracking.provenance import decisive
 from tune_accent.tuning import driver, folder
 from tune_accent.tuning.core import Settings
 from tune_accent.tuning.growth import change_words, read_earlier
+from tune_accent.tuning.memo import FolderMemo
 from tune_accent.tuning.shapes import draw_fault, report_fault
 from tune_accent.tuning.suggest import make_suggester
 from tune_accent.tuning.summary import closing_words
+
+if TYPE_CHECKING:
+    from tune_accent.training.inputs import TrialData
 
 pytest.importorskip("torch")
 NUMBERS = st.integers(-3, 3) | st.floats() | st.sampled_from([10**400, 2**64, 1e308, 5e-324])
@@ -285,6 +291,17 @@ def test_what_the_sampler_draws_is_right_and_what_it_cannot_draw_is_not(tmp_path
     }
     for name, value in ((name, value) for name, values in foreign.items() for value in values):
         assert str(fault({**draw, name: value})).startswith(f"{name} is "), (name, value)
+
+
+def test_a_report_of_real_training_is_right(small_spec: Experiment, small_data: TrialData, tmp_path: Path) -> None:
+    from tune_accent.training.trainer import train
+
+    run = train(resolve(small_spec, {"lora_rank": 2}), small_data)
+    metrics = next(run).metrics
+    run.close()
+    FolderMemo(tmp_path).record("a", 1, metrics)
+    assert report_fault(metrics) is None
+    assert len(FolderMemo(tmp_path, report_fault).reports("a")) == 1
 
 
 @pytest.mark.parametrize(("name", "value"), [("loss_a", 0.5), ("lr", 1e-3), ("accent_f1_h", None), ("note", "não"), ("x", True)])

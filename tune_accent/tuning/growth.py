@@ -101,7 +101,7 @@ def _further(earlier: Earlier, trials: Sequence[Trial]) -> list[str]:
 
 
 def _unused(trials: Sequence[Trial]) -> list[str]:
-    left = [(trial, trial.unused()) for trial in trials if trial.state != "RUNNING" and trial.unused()]
+    left = [(trial, trial.unused()) for trial in trials if trial.unused()]
     if not left:
         return []
     told = _list(f"{trial.number} ({trial.state.lower()} after {len(trial.reports)}, {count} more)" for trial, count in left)
