@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tune_accent.training.inputs import TrialData
     from tune_accent.tuning.program import SpeechProgram
 
-KEY, OTHER = "a" * 20, "b" * 20
-PARAMS = {KEY: {"lora_rank": 2, "lr": 0.01}, OTHER: {"lora_rank": 4, "lr": 0.002}}
+KEY, OTHER, TWIN = "a" * 20, "b" * 20, "c" * 20
+PARAMS = {KEY: {"lora_rank": 2, "lr": 0.01}, OTHER: {"lora_rank": 4, "lr": 0.002}, TWIN: {"lora_rank": 2, "lr": 0.002}}
 
 
 class Worker:
@@ -151,6 +151,24 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     same(whole, worker)
     assert ("this folder is damaged" in caplog.text and "0002" in caplog.text) == (how != "gone")
     assert worker.state(epoch=2) == whole.state(epoch=2), "the checkpoint on the way is whole again"
+
+
+@pytest.mark.parametrize(("key", "epoch", "why"), [(TWIN, 2, "another trial"), (KEY, 1, "epoch 1, not of 2")])
+def test_a_checkpoint_from_elsewhere_is_not_believed(
+    whole: Worker, worker: Worker, key: str, epoch: int, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whole, and of the same shape: somebody copied it."""
+    worker.train(1, 2)
+    worker.train(1, 2, key=TWIN)
+    memo = FolderMemo(worker.root)
+    shutil.copytree(memo.checkpoint(key, epoch), worker.root / "copy")
+    shutil.rmtree(memo.checkpoint(KEY, 2))
+    (worker.root / "copy").rename(memo.checkpoint(KEY, 2))
+    worker.fresh()
+    with caplog.at_level(logging.WARNING, "tune_accent"):
+        worker.train(3)
+    same(whole, worker)
+    assert why in caplog.text
 
 
 def test_with_every_checkpoint_damaged_the_trial_starts_over(whole: Worker, worker: Worker) -> None:

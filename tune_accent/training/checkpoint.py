@@ -3,7 +3,7 @@
     <folder>/adapter/            PEFT format (absent for the no-LoRA baseline)
     <folder>/heads.safetensors   accent table (names of its rows in the metadata `accents`), z head, classifier, adversary
     <folder>/optimizer.safetensors
-    <folder>/state.json          epoch, step, counters
+    <folder>/state.json          epoch, step, counters; the hash of what the trial is
     <folder>/checksums.json      SHA-256 of every other file, checked before anything is loaded
 
 No generator state is kept: every epoch seeds its generators from (seed, epoch) (see seeding.py), so training from a checkpoint gives the same bits
@@ -39,7 +39,7 @@ def save_checkpoint(folder: Path, trial: Trial) -> None:
             save_adapter(trial.adapter, target / "adapter")
         save_file(_heads_state(trial), target / "heads.safetensors", metadata={"accents": json.dumps(trial.heads.accents)})
         save_file(_optimizer_state(trial), target / "optimizer.safetensors")
-        write_json(target / "state.json", {name: getattr(trial, name) for name in COUNTERS})
+        write_json(target / "state.json", {name: getattr(trial, name) for name in ("spec", *COUNTERS)})
         write_checksums(target)
 
     write_folder(folder, fill)
@@ -49,11 +49,11 @@ def load_checkpoint(folder: Path, trial: Trial, device: torch.device) -> None:
     """Put the saved state into a freshly built trial of the same spec.
 
     Raises:
-        DataError: a file is missing, damaged, or of another shape. Damage is found before the trial is touched.
+        DataError: a file is missing, damaged, or of another shape, or it is another trial's checkpoint. Damage is found before the trial is touched.
     """
     check_folder(folder)
     try:
-        counters = _counters(folder)
+        counters = _counters(folder, trial.spec)
         if trial.adapter is not None:
             load_adapter_state(trial.adapter, load_file(folder / "adapter" / "adapter_model.safetensors", device=str(device)))
         _load_heads(trial, load_file(folder / "heads.safetensors", device=str(device)))
@@ -66,9 +66,11 @@ def load_checkpoint(folder: Path, trial: Trial, device: torch.device) -> None:
         ) from error
 
 
-def _counters(folder: Path) -> dict[str, int | float | None]:
-    """The counters of a checkpoint; `ValueError` where one is of another kind."""
+def _counters(folder: Path, spec: str) -> dict[str, int | float | None]:
+    """The counters of a checkpoint; `ValueError` where one is of another kind, or they are not those of the trial `spec`."""
     content = read_json(folder / "state.json")
+    if content["spec"] != spec:
+        raise ValueError("it is the checkpoint of another trial")
     for name in COUNTERS:
         value = content[name]
         whole = type(value) is int and 0 <= value < 2**63

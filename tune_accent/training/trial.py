@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 
+from tune_accent.base.files import sha256_json
 from tune_accent.config.schema import Experiment, Training
 from tune_accent.models.backbone import set_checkpointing
 from tune_accent.models.lora import attach, detach
@@ -16,15 +17,18 @@ from tune_accent.training.heads import Heads, build_heads
 from tune_accent.training.inputs import TrialData
 from tune_accent.training.seeding import seed_everything
 
+DECIDING = {"seed", "model", "objective", "training"}  # sections that decide the weights, given the data
+
 
 @dataclass
 class Trial:
-    """Everything that training changes. `epoch` and `step` count what is finished."""
+    """Everything that training changes. `epoch` and `step` count what is finished; `spec` says which trial it is."""
 
     adapter: PeftModel | None
     heads: Heads
     optimizer: torch.optim.AdamW
     adversary_optimizer: torch.optim.Adam
+    spec: str
     epoch: int = 0
     step: int = 0
     best_score: float | None = None
@@ -51,7 +55,9 @@ def build_trial(spec: Experiment, data: TrialData) -> Trial:
         module.to(data.device)
     adapter = attach(data.backbone, spec.model.lora, spec.seed) if spec.model.lora.enabled else None
     try:
-        return Trial(adapter, heads, *_optimizers(spec, data, heads))
+        return Trial(
+            adapter, heads, *_optimizers(spec, data, heads), spec=sha256_json(spec.model_dump(mode="json", include=DECIDING))
+        )
     except BaseException:
         if adapter is not None:
             detach(adapter)

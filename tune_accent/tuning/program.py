@@ -106,10 +106,18 @@ class SpeechProgram:
             if not folder.is_dir():
                 continue
             try:
-                return Live(key, epoch, train(spec, self.data, folder))
+                return Live(key, epoch, self._continued(spec, folder, epoch))
             except DataError as error:
                 logger.warning("%s", error)
         return Live(key, 0, train(spec, self.data))
+
+    def _continued(self, spec: Experiment, folder: Path, epoch: int) -> TrialRun:
+        run = train(spec, self.data, folder)
+        if run.trial.epoch != epoch:
+            run.close()
+            fix = "remove it: the trial continues from the one before"
+            raise DataError(f"this is the checkpoint of epoch {run.trial.epoch}, not of {epoch}", str(folder), fix)
+        return run
 
     def _forget_old_checkpoints(self, key: str, epoch: int) -> None:
         for old in range(epoch - KEPT_CHECKPOINTS, 0, -1):
