@@ -11,7 +11,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("startup", "rounds", "memo_cost", "replay", "search_cost", "coverage", "chaos", "signal")  # the fastest first
+BENCHMARKS = (
+    "startup",
+    "rounds",
+    "evaluation_speed",
+    "memo_cost",
+    "replay",
+    "search_cost",
+    "coverage",
+    "chaos",
+    "signal",
+)  # the fastest first
 WIDTH = max(map(len, BENCHMARKS))
 
 

@@ -75,8 +75,8 @@ def fit_accent(rows: Rows, protocol: Protocol, others: list[Design]) -> tuple[Pr
     at = rows.gate_rows(scored=False)
     labels, groups, classes = gate_position(rows, at), inner_groups(rows, at), len(rows.gate)
     folds = [groups == fold for fold in np.unique(groups)]
-    inner = [Design(rows.z[at[~held]], labels[~held], classes) for held in folds]
-    probes = fit([Design(rows.z[at], labels, classes), *inner, *others], protocol.c_grid)
+    inner = [Design(rows.z, labels[~held], classes, at[~held]) for held in folds]
+    probes = fit([Design(rows.z, labels, classes, at), *inner, *others], protocol.c_grid)
     logits = [probe.logits(rows.z[at[held]]) for probe, held in zip(probes[1 : 1 + len(inner)], folds, strict=True)]
     strength = choose(logits, [labels[held] for held in folds], len(protocol.c_grid))
     return probes[0], strength, probes[1 + len(inner) :]

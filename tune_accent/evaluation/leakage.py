@@ -193,7 +193,7 @@ def _needed(rows: Rows, task: Task) -> list[frozenset[int]]:
 
 def _design(rows: Rows, task: Task, without: frozenset[int]) -> Design:
     at = task.at[~np.isin(rows.fold[task.at], list(without))]
-    return Design(rows.z[at], np.searchsorted(task.speakers, rows.speaker[at]), len(task.speakers))
+    return Design(rows.z, np.searchsorted(task.speakers, rows.speaker[at]), len(task.speakers), at)
 
 
 def _task_recalls(rows: Rows, task: Task, probes: dict[frozenset[int], Probe], strengths: int) -> Floats:
@@ -244,14 +244,13 @@ def auc_figure(rows: Rows, aucs: dict[int, float], protocol: Protocol, seed: np.
 def _within_scale(rows: Rows) -> Floats:
     """Pooled within-speaker sd of the train rows (D,), not below a thousandth of the total sd; 1 for constant axes."""
     at = rows.gate_rows(scored=False)
-    _, group = np.unique(rows.speaker[at], return_inverse=True)
-    sizes = np.bincount(group)
-    sums = np.zeros((len(sizes), rows.z.shape[1]))
-    np.add.at(sums, group, rows.z[at])
-    within = np.sqrt(np.mean((rows.z[at] - (sums / sizes[:, None])[group]) ** 2, axis=0))
-    total = rows.z[at].std(axis=0)
-    scale = np.maximum(within, 1e-3 * total)
-    return np.where(total > 1e-12 * np.abs(rows.z[at]).max(axis=0), scale, 1.0)
+    own = [rows.z[at[rows.speaker[at] == speaker]] for speaker in np.unique(rows.speaker[at])]
+    sizes, means = np.asarray([[len(z)] for z in own]), np.stack([z.mean(axis=0) for z in own])
+    inside = np.sum([((z - mean) ** 2).sum(axis=0) for z, mean in zip(own, means, strict=True)], axis=0)
+    between = (sizes * (means - (sizes * means).sum(axis=0) / len(at)) ** 2).sum(axis=0)
+    within, total = np.sqrt(inside / len(at)), np.sqrt((inside + between) / len(at))
+    largest = np.max([np.abs(z).max(axis=0) for z in own], axis=0)
+    return np.where(total > 1e-12 * largest, np.maximum(within, 1e-3 * total), 1.0)
 
 
 def _anchor_aucs(z: Floats, speaker: Ints, fold: Ints, text: Ints) -> list[float]:

@@ -13,20 +13,41 @@ from functools import cache
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from tune_accent.evaluation.features import Features, Shared, Stack
 from tune_accent.evaluation.solver import solve
 from tune_accent.evaluation.table import Bools, Floats, Ints
 
-CELLS = 2_000_000  # float64 cells of features that are solved together: larger sets leave the cache
-AXES = 1024  # above this many, finding the principal axes costs more than it saves
+CELLS = 2_000_000  # float64 cells of features that are stacked together: larger sets leave the cache
+LARGE = 200_000  # cells of a design above which it is not stacked with others but shares its matrix with them
+COLUMNS = 256  # of coefficients in one pass over a shared matrix
 
 
 @dataclass(frozen=True)
 class Design:
-    """Training data of one probe: rows (n, D), labels (n,) in 0 … classes - 1; classes may be absent."""
+    """Training data of one probe.
+
+    Attributes:
+        rows: (N, D); designs that give the same array share the work on it.
+        labels: (n,) in 0 … classes - 1; classes may be absent.
+        classes: K.
+        at: (n,) which of the rows, ascending; None takes them all.
+    """
 
     rows: Floats
     labels: Ints
     classes: int
+    at: Ints | None = None
+
+    @property
+    def own(self) -> Floats:
+        """The rows of this design, (n, D)."""
+        return self.rows if self.at is None else self.rows[self.at]
+
+    @property
+    def large(self) -> bool:
+        """Whether it has rows enough for the axes of a larger set of them to suit it."""
+        rows, width = len(self.labels), int(self.rows.shape[1])
+        return rows >= 2 * width and rows * width >= LARGE
 
 
 @dataclass(frozen=True)
@@ -51,12 +72,13 @@ class Probe:
 
 
 def fit(designs: Sequence[Design], strengths: Sequence[float]) -> list[Probe]:
-    """Fit every design at every strength; designs of similar size are solved together."""
+    """Fit every design at every strength; designs of similar size, or that share large parts of one matrix, are solved together."""
     probes: dict[int, Probe] = {}
-    order = sorted(range(len(designs)), key=lambda i: (designs[i].classes, len(designs[i].rows), i))
-    for group in _groups(designs, order):
-        fitted = _fit_group([designs[i] for i in group], np.asarray(strengths, dtype=np.float64))
-        probes.update(zip(group, fitted, strict=True))
+    grid = np.asarray(strengths, dtype=np.float64)
+    for group in _stacks(designs):
+        probes.update(zip(group, _fit_stack([designs[i] for i in group], grid), strict=True))
+    for group in _sharing(designs, len(grid)):
+        probes.update(zip(group, _fit_shared([designs[i] for i in group], grid), strict=True))
     return [probes[i] for i in range(len(designs))]
 
 
@@ -84,11 +106,18 @@ def choose(logits: Sequence[Floats], labels: Sequence[Ints], strengths: int) -> 
 
 def scaler(rows: Floats) -> tuple[Floats, Floats]:
     """Mean and scale (D,) as scikit-learn's StandardScaler: scale 1 where a column is constant up to rounding."""
+    mean, deviation = _spread(rows)
+    return mean, np.where(deviation > 0, deviation, 1.0)
+
+
+def _spread(rows: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation (D,), 0 where a column is constant up to rounding."""
     mean = rows.mean(axis=0)
-    variance = rows.var(axis=0)
+    parts = (rows[start : start + 512] - mean for start in range(0, len(rows), 512))  # of a size that stays in the cache
+    variance = np.sum([np.einsum("nd,nd->d", part, part) for part in parts], axis=0) / len(rows)
     rounding = len(rows) * np.finfo(np.float64).eps
     constant = variance <= rounding * variance + (rounding * mean) ** 2
-    return mean, np.where(constant, 1.0, np.sqrt(variance))
+    return mean, np.where(constant, 0.0, np.sqrt(variance))
 
 
 @contextmanager
@@ -103,15 +132,16 @@ def _threadpools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _groups(designs: Sequence[Design], order: Sequence[int]) -> Iterator[list[int]]:
-    """Runs of designs that share the number of classes, differ less than twofold in rows, and fit the cell budget."""
+def _stacks(designs: Sequence[Design]) -> Iterator[list[int]]:
+    """Runs of small designs that share the number of classes, differ less than twofold in rows, and fit the cell budget."""
+    small = [i for i, design in enumerate(designs) if not design.large]
     group: list[int] = []
-    for i in order:
+    for i in sorted(small, key=lambda i: (designs[i].classes, len(designs[i].labels), i)):
         design = designs[i]
         if group:
-            first = designs[group[0]]
-            cells = (len(group) + 1) * len(design.rows) * min(design.rows.shape)
-            if design.classes != first.classes or len(design.rows) > 1.6 * len(first.rows) or cells > CELLS:
+            first, rows, width = designs[group[0]], len(design.labels), design.rows.shape[1]
+            cells = (len(group) + 1) * rows * min(rows, width)
+            if design.classes != first.classes or rows > 1.6 * len(first.labels) or cells > CELLS:
                 yield group
                 group = []
         group.append(i)
@@ -119,46 +149,73 @@ def _groups(designs: Sequence[Design], order: Sequence[int]) -> Iterator[list[in
         yield group
 
 
-def _fit_group(designs: Sequence[Design], strengths: Floats) -> list[Probe]:
-    count, longest, width = len(designs), max(len(design.rows) for design in designs), designs[0].rows.shape[1]
-    classes = designs[0].classes
-    scalers = [scaler(design.rows) for design in designs]
-    standard = np.zeros((count, longest, width))
-    target = np.zeros((count, longest, classes))
-    weight = np.zeros((count, longest))
-    present = np.zeros((count, classes), dtype=np.bool_)
-    for p, (design, (mean, scale)) in enumerate(zip(designs, scalers, strict=True)):
-        rows = len(design.rows)
-        sizes = np.bincount(design.labels, minlength=classes)
-        standard[p, :rows] = (design.rows - mean) / scale
-        target[p, np.arange(rows), design.labels] = 1.0
-        weight[p, :rows] = rows / (np.count_nonzero(sizes) * sizes[design.labels])
-        present[p] = sizes > 0
-    reduced, back = _reduce(standard)
-    ones = np.ones((count, longest, 1))
-    fitted = solve(np.concatenate([reduced, ones], axis=2), target, weight, present, strengths)
-    inner = fitted[:, :-1].reshape(count, reduced.shape[2], -1)
-    weights = (inner if back is None else back @ inner).reshape(count, width, len(strengths), classes)
-    return [Probe(*scalers[p], weights[p], fitted[p, -1], present[p]) for p in range(count)]
+def _sharing(designs: Sequence[Design], strengths: int) -> Iterator[list[int]]:
+    """Large designs of one matrix and number of classes, the largest first, each with at least half as many rows."""
+    left = sorted((i for i, design in enumerate(designs) if design.large), key=lambda i: (-len(designs[i].labels), i))
+    while left:
+        first = designs[left[0]]
+        most = max(1, COLUMNS // (strengths * first.classes))
+        group = [i for i in left if _alike(first, designs[i])][:most]
+        yield group
+        left = [i for i in left if i not in group]
 
 
-def _reduce(x: Floats) -> tuple[Floats, Floats | None]:
-    """Rotate (P, n, D) onto its principal axes: the ridge does not see a rotation, and fewer rows than D need no more than n axes.
+def _alike(first: Design, other: Design) -> bool:
+    return (
+        other.rows is first.rows
+        and other.classes == first.classes
+        and 2 * len(other.labels) >= len(first.labels)
+        and (first.at is None or (other.at is not None and bool(np.isin(other.at, first.at).all())))
+    )
 
-    Returns:
-        Coordinates (P, n, r) and the map back (P, D, r), r = min(n, D); x itself and None where that is too large to pay.
-    """
-    _, rows, width = x.shape
-    if min(rows, width) > AXES:
-        return x, None
-    if rows <= width:
-        squares, vectors = np.linalg.eigh(x @ x.transpose(0, 2, 1))
-        floor = squares[:, -1:] * 1e-13
-        kept = squares > floor
-        root = np.sqrt(np.where(kept, squares, 0.0))[:, None, :]
-        coordinates = vectors * root
-        return coordinates, x.transpose(0, 2, 1) @ (
-            vectors * np.where(kept[:, None, :], 1.0 / np.where(root > 0, root, 1.0), 0.0)
-        )
-    _, axes = np.linalg.eigh(x.transpose(0, 2, 1) @ x)
-    return x @ axes, axes
+
+class _Answers:
+    """What P designs of up to n rows are fitted to: `target` (P, n, K), `weight` (P, n) and `present` (P, K) of the solver."""
+
+    def __init__(self, count: int, rows: int, classes: int) -> None:
+        self.target = np.zeros((count, rows, classes))
+        self.weight = np.zeros((count, rows))
+        self.present = np.zeros((count, classes), dtype=np.bool_)
+
+    def add(self, p: int, at: Ints, labels: Ints) -> None:
+        """Labels of design p, in its rows `at`, weighted as scikit-learn's `class_weight="balanced"`."""
+        sizes = np.bincount(labels, minlength=self.present.shape[1])
+        self.target[p, at, labels] = 1.0
+        self.weight[p, at] = len(labels) / (np.count_nonzero(sizes) * sizes[labels])
+        self.present[p] = sizes > 0
+
+    def probes(self, features: Features, strengths: Floats, scalers: Sequence[tuple[Floats, Floats]]) -> list[Probe]:
+        """Solve, and say what was found for rows as they came."""
+        weights, bias = features.unfold(solve(features, self.target, self.weight, self.present, strengths))
+        return [Probe(*own, weights[p], bias[p], self.present[p]) for p, own in enumerate(scalers)]
+
+
+def _fit_stack(designs: Sequence[Design], strengths: Floats) -> list[Probe]:
+    longest, width = max(len(design.labels) for design in designs), designs[0].rows.shape[1]
+    answers = _Answers(len(designs), longest, designs[0].classes)
+    standard = np.zeros((len(designs), longest, width))
+    scalers = []
+    for p, design in enumerate(designs):
+        own = design.own
+        mean, scale = scaler(own)
+        scalers.append((mean, scale))
+        standard[p, : len(own)] = (own - mean) / scale
+        answers.add(p, np.arange(len(own)), design.labels)
+    return answers.probes(Stack(standard, answers.weight), strengths, scalers)
+
+
+def _fit_shared(designs: Sequence[Design], strengths: Floats) -> list[Probe]:
+    """The first design holds the rows of all others."""
+    standard = designs[0].own
+    inside = np.arange(len(standard)) if designs[0].at is None else designs[0].at
+    mean, scale = scaler(standard)
+    standard = standard - mean
+    standard /= scale
+    answers = _Answers(len(designs), len(standard), designs[0].classes)
+    means, deviations = np.empty((2, len(designs), len(mean)))
+    for p, design in enumerate(designs):
+        answers.add(p, np.arange(len(inside)) if design.at is None else np.searchsorted(inside, design.at), design.labels)
+        means[p], deviations[p] = _spread(design.own)
+    scales = np.where(deviations > 0, deviations, 1.0)
+    features = Shared(standard, np.where(deviations > 0, scale / scales, 0.0), (mean - means) / scales, answers.weight)
+    return answers.probes(features, strengths, list(zip(means, scales, strict=True)))

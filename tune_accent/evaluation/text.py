@@ -38,7 +38,7 @@ def plan(rows: Rows, seed: np.random.SeedSequence) -> TextPlan:
     if reason is not None:
         return TextPlan(group, (), reason)
     kept = _equal_rows(rows, group, np.random.default_rng(seed))
-    designs = tuple(Design(rows.z[at], gate_position(rows, at), len(rows.gate)) for at in kept)
+    designs = tuple(Design(rows.z, gate_position(rows, at), len(rows.gate), at) for at in kept)
     classes = [len(np.unique(design.labels)) for design in designs]
     if min(classes) < len(rows.gate):
         return TextPlan(group, (), "some accent has no training rows once a third of the texts is removed")
