@@ -26,6 +26,7 @@ from tune_accent.base.checksums import check_folder
 from tune_accent.base.entry import guarded
 from tune_accent.base.errors import StorageError
 from tune_accent.base.files import append_line, folder_lock, remove, remove_torn
+from tune_accent.models.adapter_base import adapter_base
 from tune_accent.tuning.memo import FolderMemo
 from tune_accent.tuning.results import append_timing, next_launch, write_best, write_tables
 
@@ -66,7 +67,9 @@ def launched(root: Path, memo: list[NotingMemo]) -> None:
         write_tables(root, EXPERIMENT, SPACE, core.trials)
         best = core.best()
         assert best is not None
-        write_best(root, best, {"trial": best.number, "metrics": dict(best.reports[-1])}, "# Adaptação\n")
+        write_best(
+            root, best, {"trial": best.number, "metrics": dict(best.reports[-1])}, "# Adaptação\n", adapter_base(EXPERIMENT, "b")
+        )
 
 
 def refused(launch: Callable[[], Any], root: Path, number: int) -> bool:
@@ -170,7 +173,7 @@ def test_a_disk_that_breaks_after_many_of_n_bytes(tmp_path: Path, whole: tuple[d
         assert cut_after(room, tmp_path / "cut", content, number), room
 
 
-@pytest.mark.parametrize("cuts", [3, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cuts", [3, pytest.param(12, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("number", WORDS)
 def test_the_whole_driver_after_some_of_n_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_logger: object, number: int, cuts: int

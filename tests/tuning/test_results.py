@@ -14,6 +14,7 @@ from tests.tuning.simulated import Clock
 from tests.tuning.small_search import SPACE, core_of, finished, report, request
 from tune_accent.base.checksums import write_checksums
 from tune_accent.base.errors import ConfigError, DataError
+from tune_accent.models.adapter_base import adapter_base, read_base
 from tune_accent.tuning.core import Core, Grant
 from tune_accent.tuning.driver import Request
 from tune_accent.tuning.memo import Failure, FolderMemo
@@ -150,6 +151,7 @@ def test_the_best_trial_is_copied_out_of_the_memo(asked: Request) -> None:
     core = finished(asked)
     best = core.best()
     assert best is not None
+    base = adapter_base(asked.experiment, "b")
     checkpoint = FolderMemo(asked.root).checkpoint(best.key, len(best.reports))
     (checkpoint / "adapter").mkdir(parents=True)
     for name in (
@@ -160,10 +162,18 @@ def test_the_best_trial_is_copied_out_of_the_memo(asked: Request) -> None:
     ):
         (checkpoint / name).write_text(name)
     with pytest.raises(DataError, match="damaged"):
-        write_best(asked.root, best, {"trial": best.number}, "# card\n")
+        write_best(asked.root, best, {"trial": best.number}, "# card\n", base)
     assert not (asked.root / "best").exists()
     write_checksums(checkpoint)
-    write_best(asked.root, best, {"trial": best.number}, "# card\n")
+    write_best(asked.root, best, {"trial": best.number}, "# card\n", base)
     names = {path.name for path in (asked.root / "best").iterdir()}
-    assert names == {"adapter_model.safetensors", "adapter_config.json", "heads.safetensors", "README.md", "checksums.json"}
+    assert names == {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "heads.safetensors",
+        "README.md",
+        "base.json",
+        "checksums.json",
+    }
     assert json.loads((asked.root / "best.json").read_text()) == {"trial": best.number}
+    assert read_base(asked.root / "best") == base

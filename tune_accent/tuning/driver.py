@@ -23,6 +23,7 @@ from tune_accent.config.load import resolve
 from tune_accent.config.schema import Experiment
 from tune_accent.config.space import LoadedSpace
 from tune_accent.evaluation import Evaluation, ExpectedMaximum, Verdict, null_of_best
+from tune_accent.models.adapter_base import adapter_base
 from tune_accent.tracking.tensorboard import NoTracker, TensorBoard, Tracker
 from tune_accent.training.preparation import PreparedRecord, ensure_prepared
 from tune_accent.tuning.core import Core, Trial
@@ -106,7 +107,7 @@ def run_search(request: Request) -> Outcome:
             if _best_is_lost(request, core):
                 core = make_core(request, spec)
             stopped = _train(request, core, spec.data)
-            return replace(_conclude(request, core, stopped), earlier=read_earlier(request.root, request.run_cap))
+            return replace(_conclude(request, core, stopped, data), earlier=read_earlier(request.root, request.run_cap))
 
 
 def _note_change(request: Request, spec: Spec) -> None:
@@ -231,7 +232,7 @@ def _tracker(request: Request, core: Core) -> Tracker:
     return TensorBoard(request.root / "tensorboard", {trial.number: trial.reports for trial in core.trials})
 
 
-def _conclude(request: Request, core: Core, stopped: str | None) -> Outcome:
+def _conclude(request: Request, core: Core, stopped: str | None, data: PreparedRecord) -> Outcome:
     """Write everything that is derived from the records."""
     write_tables(request.root, request.experiment, request.space.space, core.trials)
     export_study(core, request.space.space, request.root / "optuna.db")
@@ -239,7 +240,8 @@ def _conclude(request: Request, core: Core, stopped: str | None) -> Outcome:
     if best is None:
         return Outcome(core, None, None, stopped)
     judged = judge(request.experiment, best)
-    write_best(request.root, best, summary(request, core, best, judged), card(request, best, judged))
+    base = adapter_base(request.experiment, data.backbone)
+    write_best(request.root, best, summary(request, core, best, judged), card(request, best, judged), base)
     return Outcome(core, best, judged, stopped)
 
 
@@ -292,5 +294,6 @@ def card(request: Request, best: Trial, judged: Verdict) -> str:
         f"On validation speakers: accent F1 {last['accent_f1']:.3f}, speaker leakage {last['speaker_leakage']:+.3f}; "
         f"verdict {judged.name} ({judged.deciding}).\n\n"
         "`adapter_model.safetensors` loads with `peft.PeftModel.from_pretrained`; `heads.safetensors` holds the accent table (`table.weight`; "
-        "its metadata `accents` names the rows), z head, accent classifier and adversary.\n"
+        "its metadata `accents` names the rows), z head, accent classifier and adversary; `base.json` says which backbone it belongs to. "
+        "`python -m tune_accent.synthesize --adapter` with this folder speaks with it.\n"
     )

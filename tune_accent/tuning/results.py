@@ -17,6 +17,8 @@ from tune_accent.base.files import append_line, canonical_json, read_json, write
 from tune_accent.config.load import resolve
 from tune_accent.config.schema import Experiment
 from tune_accent.config.space import Space
+from tune_accent.models.adapter_base import NAME as BASE
+from tune_accent.models.adapter_base import AdapterBase
 from tune_accent.tuning.core import Trial
 from tune_accent.tuning.memo import FolderMemo
 
@@ -82,8 +84,8 @@ def next_launch(root: Path) -> int:
     return 1 + max((int(cell) for cell in cells if cell.isdecimal()), default=0)
 
 
-def write_best(root: Path, best: Trial, summary: Mapping[str, Any], card: str) -> None:
-    """`best.json` and `best/`: the adapter and heads of the best trial's last epoch, with a card. Nothing where they are there and whole.
+def write_best(root: Path, best: Trial, summary: Mapping[str, Any], card: str, base: AdapterBase) -> None:
+    """`best.json` and `best/`: the adapter and heads of the best trial's last epoch, what they were trained on, and a card. Nothing where they are there and whole.
 
     Raises:
         DataError: the checkpoint is damaged; what was in `best/` stays.
@@ -97,6 +99,7 @@ def write_best(root: Path, best: Trial, summary: Mapping[str, Any], card: str) -
         for file in sorted((checkpoint / "adapter").glob("*")):
             shutil.copyfile(file, target / file.name)
         shutil.copyfile(checkpoint / "heads.safetensors", target / "heads.safetensors")
+        write_json(target / BASE, base.model_dump(mode="json"))
         (target / "README.md").write_text(card, encoding="utf-8")
         write_checksums(target)
 
@@ -108,7 +111,7 @@ def holds_best(root: Path, summary: Mapping[str, Any]) -> bool:
     """Whether `best.json` is `summary`, and `best/` beside it is whole."""
     try:
         check_folder(root / "best")
-        return canonical_json(read_json(root / "best.json")) == canonical_json(dict(summary))
+        return (root / "best" / BASE).is_file() and canonical_json(read_json(root / "best.json")) == canonical_json(dict(summary))
     except (DataError, FileNotFoundError, ValueError):
         return False
 
