@@ -7,6 +7,7 @@ Rows are taken as `StandardScaler` leaves them and shifted by their weighted mea
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ from tune_accent.evaluation.table import Floats
 
 Reals: TypeAlias = npt.NDArray[Any]  # float64 or float32; the answer has the precision of the question
 
+BLOCK = 500  # rows of a shared matrix that are used twice while they are in the cache
 FLOOR = 1e-13  # of the largest square: principal axes below are rounding
 
 
@@ -35,6 +37,10 @@ class Features(ABC):
     @abstractmethod
     def adjoint(self, residual: Reals) -> Reals:
         """The transpose of `product`: (P, n, S, K) → (P, r + 1, S, K)."""
+
+    def around(self, coefficients: Reals, between: Callable[[Reals, slice], Reals]) -> Reals:
+        """`adjoint(between(product(coefficients)))`, where `between` takes the rows of a slice by themselves."""
+        return self.adjoint(between(self.product(coefficients), slice(None)))
 
     @abstractmethod
     def to_axes(self, values: Reals) -> Reals:
@@ -129,21 +135,36 @@ class Shared(Features):
         self.spectrum = np.concatenate([shares, total[:, None]], axis=1)
 
     def product(self, coefficients: Reals) -> Reals:
-        designs, _, strengths, classes = coefficients.shape
-        kind = coefficients.dtype
-        stretched = coefficients[:, :-1] * self._stretch[kind]
-        shift = coefficients[:, -1] - np.einsum("pd,pdsk->psk", self._centre[kind], stretched)
-        flat: Reals = self._x[kind] @ _flat(stretched)
-        flat += shift.reshape(-1)
-        return flat.reshape(-1, designs, strengths, classes).transpose(1, 0, 2, 3)
+        stretched, shift = self._stretched(coefficients)
+        return _deep(self._x[coefficients.dtype] @ stretched + shift, coefficients)
 
     def adjoint(self, residual: Reals) -> Reals:
-        designs, _, strengths, classes = residual.shape
-        kind = residual.dtype
-        flat = np.ascontiguousarray(_flat(residual).T) @ self._x[kind]
-        inner = flat.reshape(designs, strengths, classes, -1).transpose(0, 3, 1, 2)
-        total = residual.sum(axis=1, keepdims=True)
-        inner = (inner - self._centre[kind][:, :, None, None] * total) * self._stretch[kind]
+        flat = _flat(residual)
+        return self._gathered(np.ascontiguousarray(flat.T) @ self._x[residual.dtype], flat.sum(axis=0), residual)
+
+    def around(self, coefficients: Reals, between: Callable[[Reals, slice], Reals]) -> Reals:
+        stretched, shift = self._stretched(coefficients)
+        sums, totals = np.zeros_like(stretched.T), np.zeros_like(shift)
+        for start in range(0, len(self._x[coefficients.dtype]), BLOCK):
+            rows = slice(start, start + BLOCK)
+            x = self._x[coefficients.dtype][rows]
+            flat = _flat(between(_deep(x @ stretched + shift, coefficients), rows))
+            sums += np.ascontiguousarray(flat.T) @ x
+            totals += flat.sum(axis=0)
+        return self._gathered(sums, totals, coefficients)
+
+    def _stretched(self, coefficients: Reals) -> tuple[Reals, Reals]:
+        """Coefficients (D, P · S · K) and intercepts (P · S · K,) for the rows as they are stored."""
+        stretched = coefficients[:, :-1] * self._stretch[coefficients.dtype]
+        shift = coefficients[:, -1] - np.einsum("pd,pdsk->psk", self._centre[coefficients.dtype], stretched)
+        return _flat(stretched), shift.reshape(-1)
+
+    def _gathered(self, sums: Reals, totals: Reals, like: Reals) -> Reals:
+        """From Σ residual · stored row (P · S · K, D) and Σ residual (P · S · K,) to coefficients (P, D + 1, S, K)."""
+        designs, _, strengths, classes = like.shape
+        inner = sums.reshape(designs, strengths, classes, -1).transpose(0, 3, 1, 2)
+        total = totals.reshape(designs, 1, strengths, classes)
+        inner = (inner - self._centre[like.dtype][:, :, None, None] * total) * self._stretch[like.dtype]
         return np.concatenate([inner, total], axis=1)
 
     def to_axes(self, values: Reals) -> Reals:
@@ -153,9 +174,7 @@ class Shared(Features):
         return self._turned(self._axes, values)
 
     def _turned(self, axes: Reals, values: Reals) -> Reals:
-        designs, _, strengths, classes = values.shape
-        flat = (axes @ _flat(values[:, :-1])).reshape(-1, designs, strengths, classes)
-        return np.concatenate([flat.transpose(1, 0, 2, 3), values[:, -1:]], axis=1)
+        return np.concatenate([_deep(axes @ _flat(values[:, :-1]), values), values[:, -1:]], axis=1)
 
     def unfold(self, fitted: Floats) -> tuple[Floats, Floats]:
         weights = fitted[:, :-1]
@@ -169,3 +188,9 @@ def _both(values: Floats) -> dict[Any, Reals]:
 def _flat(values: Reals) -> Reals:
     """(P, n, S, K) → (n, P · S · K)."""
     return values.transpose(1, 0, 2, 3).reshape(values.shape[1], -1)
+
+
+def _deep(flat: Reals, like: Reals) -> Reals:
+    """(n, P · S · K) → (P, n, S, K), with P, S and K of `like`."""
+    designs, _, strengths, classes = like.shape
+    return flat.reshape(-1, designs, strengths, classes).transpose(1, 0, 2, 3)
