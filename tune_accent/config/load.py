@@ -22,7 +22,7 @@ from tune_accent.config.compose import FLOAT, parse_value, shortened
 from tune_accent.config.document import Document, read_document
 from tune_accent.config.explain import explain, rule_broken
 from tune_accent.config.keys import SHORT_NAMES, check_value, full_key, leaves, suggest
-from tune_accent.config.schema import Experiment
+from tune_accent.config.schema import NO_IDENTITY, Experiment
 
 __all__ = ["LoadedExperiment", "dump_experiment", "experiment_hash", "load_experiment", "parse_value", "resolve"]
 
@@ -89,8 +89,8 @@ def resolve(experiment: Experiment, params: Mapping[str, Any], origin: str = "pa
 
 
 def experiment_hash(experiment: Experiment) -> str:
-    """Hex SHA-256 of everything but `tracking` and `audit`."""
-    return sha256_json(experiment.model_dump(mode="json", exclude={"tracking", "audit"}))
+    """Hex SHA-256 of everything that can change a figure of a trial."""
+    return sha256_json(experiment.model_dump(mode="json", exclude=set(NO_IDENTITY)))
 
 
 def dump_experiment(experiment: Experiment) -> str:

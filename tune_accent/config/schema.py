@@ -17,6 +17,9 @@ Words = Annotated[tuple[str, ...], Field(strict=False)]
 Projection = Literal["q", "k", "v", "o", "gate", "up", "down"]
 Pooling = Literal["mean", "mean+std"]
 Voice = Literal["neutral", "given"]
+Baseline = Literal["no_lora", "no_leakage", "shuffled_accents", "random_arm"]
+Ablation = Literal["unconditional", "alignment_only", "trunk_gradient", "z_dim", "wrong_accent"]
+NO_IDENTITY = ("tracking", "audit", "paper", "record", "checkpoints")  # sections that change no figure of a trial
 
 
 class Section(BaseModel):
@@ -153,6 +156,7 @@ class Objective(Section):
     z_dim: Annotated[int, Field(ge=2)] = 32
     alignment: NonNegative = 1.0  # a
     adversary: NonNegative = 0.1  # b
+    conditional: bool = True  # false: an ablation, alignment and adversary compare speakers of all accents
     adversary_steps: Count = 1  # steps of the adversary's heads per ∅-batch, on detached z
     adversary_lr: Positive = 3e-3
     ramp_steps: Annotated[int, Field(ge=0)] = 0  # λ grows linearly from 0 over this many optimizer steps
@@ -170,6 +174,10 @@ class Training(Section):
     """How one trial is trained."""
 
     epochs: Count = 9
+    repeat: Annotated[int, Field(ge=0)] = (
+        0  # 0: the experiment's seed; another number: other weights, batches and draws, same data
+    )
+    shuffled_accents: bool = False  # a baseline: accents dealt out to the training speakers at random
     lr: Positive = 5e-3  # of the adapter and the accent table
     heads_lr: Positive = 3e-3  # of the z head and the accent classifier
     batch_size: Count = 18  # of an A-batch
@@ -286,6 +294,55 @@ class Audit(Section):
     batch_size: Count = 60
 
 
+class Checkpoints(Section):
+    """Which epochs of a run stay on disk beside `best` and `latest`; no part of the experiment's hash."""
+
+    keep: Count | None = 2  # newest ones; None keeps every epoch
+
+
+class Control(Section):
+    """Does A control the accent of generated speech? Fixed texts × test speakers × every accent."""
+
+    enabled: bool = True
+    texts: Count = 3  # of the data set's texts, evenly spread
+    speakers: Count = 2  # test speakers of each accent
+    max_seconds: Positive = 8.0  # an utterance is cut there
+    batch: Count = 6  # utterances that are generated at once
+    ecapa: bool = False  # speaker similarity by ECAPA-TDNN as well; needs the extra [ecapa]
+    whisper: str | None = None  # folder or name of a faster-whisper model: character error rate
+    mos: bool = False  # predicted naturalness by UTMOS
+
+
+class Paper(Section):
+    """What `python -m tune_accent.rerun` does with the winner of a search; no part of the experiment's hash."""
+
+    candidates: Count = 5  # best feasible trials of the search that are trained again on new seeds
+    seeds: Annotated[int, Field(ge=2)] = 3  # new training seeds, of candidates, baselines and ablations alike
+    permutations: Annotated[int, Field(ge=99)] = 999  # of the null of macro-F1
+    baselines: Annotated[tuple[Baseline, ...], Field(strict=False)] = ("no_lora", "no_leakage", "shuffled_accents", "random_arm")
+    ablations: Annotated[tuple[Ablation, ...], Field(strict=False)] = (
+        "unconditional",
+        "alignment_only",
+        "trunk_gradient",
+        "z_dim",
+        "wrong_accent",
+    )
+    trunk_gradients: Annotated[tuple[NonNegative, ...], Field(strict=False)] = (0.0, 0.1, 1.0)  # κ of the ablation
+    z_dims: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(strict=False)] = (8, 32, 128)  # of the ablation
+    control: Control = Control()
+
+
+class Record(Section):
+    """The experiment in words, printed at the head of the report; no part of the experiment's hash."""
+
+    hypothesis: str = ""
+    independent_variable: str = ""
+    controlled_variables: Words = ()
+    metrics: Words = ()
+    result: str = ""  # filled in by the person who ran it
+    notes: str = ""
+
+
 class Experiment(Section):
     """One experiment: everything but the searched parameters' values and the number of trials."""
 
@@ -300,7 +357,17 @@ class Experiment(Section):
     gate: Gate = Gate()
     tuning: Tuning = Tuning()
     audit: Audit = Audit()
+    paper: Paper = Paper()
+    record: Record = Record()
+    checkpoints: Checkpoints = Checkpoints()
     tracking: Tracking = Tracking()
+
+    @property
+    def training_seed(self) -> int:
+        """Seed of weights, batches, probes and draws: the experiment's own, or that of `training.repeat`; data and codec do not depend on it."""
+        from tune_accent.base.seeds import derive_seed  # numpy is not needed to check a file
+
+        return self.seed if self.training.repeat == 0 else derive_seed(self.seed, "repeat", self.training.repeat)
 
     @field_validator("seed", mode="before")
     @classmethod

@@ -56,7 +56,7 @@ def measure(spec: Experiment, data: TrialData, trial: Trial) -> dict[str, Any]:
     if seen.z is None or not (np.isfinite(seen.z).all() and np.isfinite(seen.h).all() and math.isfinite(seen.loss.codebook0)):
         raise Diverged("validation", trial.step, trial.grad_norm)
     table = data.speech.table.iloc[seen.rows].reset_index(drop=True)
-    seed = derive_seed(spec.seed, "probes")
+    seed = derive_seed(spec.training_seed, "probes")
     found = evaluate(seen.z, table, protocol(spec, data), seed)
     metrics: dict[str, Any] = flat(found, "")
     if spec.evaluation.raw:
@@ -132,7 +132,7 @@ def represent(spec: Experiment, data: TrialData, heads: Heads | None) -> Represe
                 accent=None,
                 layer=spec.model.layer,
                 sub_frames=spec.training.sub_frames,
-                generator=torch.Generator().manual_seed(derive_seed(spec.seed, "validation frames", int(chosen[0]))),
+                generator=torch.Generator().manual_seed(derive_seed(spec.training_seed, "validation frames", int(chosen[0]))),
                 losses=losses,
             )
         pooled = pool(output.hidden, output.frames).float()

@@ -94,7 +94,7 @@ class TrialRun(Iterator[EpochReport]):
     def _epoch(self) -> EpochReport:
         spec, data, trial = self.spec, self.data, self.trial
         started, memory = time.perf_counter(), PeakMemory(data.device)
-        seed_everything(spec.seed, "epoch", trial.epoch + 1)
+        seed_everything(spec.training_seed, "epoch", trial.epoch + 1)
         losses = _train_epoch(spec, data, trial, self.sampler)
         metrics = {**measure(spec, data, trial), **losses}
         _refuse_not_finite(metrics, trial)
@@ -126,7 +126,7 @@ def _finite(value: Any) -> bool:
 def _train_epoch(spec: Experiment, data: TrialData, trial: Trial, sampler: SpeechSampler) -> dict[str, float]:
     trial.train(data, True)
     accumulation = spec.training.accumulation
-    steps = list(sampler.epoch(generator(spec.seed, "batches", trial.epoch + 1)))
+    steps = list(sampler.epoch(generator(spec.training_seed, "batches", trial.epoch + 1)))
     total = spec.training.epochs * -(-sampler.steps // accumulation)
     sums: dict[str, float] = {}
     for start in range(0, len(steps), accumulation):

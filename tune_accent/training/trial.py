@@ -48,12 +48,12 @@ class Trial:
 def build_trial(spec: Experiment, data: TrialData) -> Trial:
     """A trial at step 0, every weight from the experiment's seed: with a zero accent table and a fresh adapter it equals the base model."""
     set_checkpointing(data.backbone, spec.training.gradient_checkpointing)
-    seed_everything(spec.seed, "heads")
+    seed_everything(spec.training_seed, "heads")
     hidden, embedding = data.backbone.hidden, data.backbone.speaker_dim
     heads = build_heads(data.accents, data.speakers_of_accent(), hidden, embedding, spec.objective)
     for module in heads.modules().values():
         module.to(data.device)
-    adapter = attach(data.backbone, spec.model.lora, spec.seed) if spec.model.lora.enabled else None
+    adapter = attach(data.backbone, spec.model.lora, spec.training_seed) if spec.model.lora.enabled else None
     try:
         return Trial(
             adapter, heads, *_optimizers(spec, data, heads), spec=sha256_json(spec.model_dump(mode="json", include=DECIDING))

@@ -19,6 +19,7 @@ from tune_accent.base.errors import ConfigError, DataError, SearchChanged, visib
 from tune_accent.base.files import read_json, sha256_json, write_json, write_text
 from tune_accent.base.storage import explained
 from tune_accent.config.document import MAX_BYTES, parse_document
+from tune_accent.config.schema import NO_IDENTITY
 from tune_accent.tracking.provenance import decisive, environment
 
 logger = logging.getLogger(__name__)
@@ -44,8 +45,8 @@ class Spec:
     protocol: Any = PROTOCOL_VERSION
 
     def identity(self) -> dict[str, Any]:
-        """The part that may not change when a search continues: no tracking, no audit, no workers, no number of trials."""
-        experiment = {key: value for key, value in self.experiment.items() if key not in ("tracking", "audit", "name")}
+        """The part that may not change when a search continues: no tracking, no audit, no paper run, no workers, no number of trials."""
+        experiment = {key: value for key, value in self.experiment.items() if key not in (*NO_IDENTITY, "name")}
         tuning = {
             key: value
             for key, value in experiment["tuning"].items()
