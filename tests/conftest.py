@@ -23,6 +23,15 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Over several processes (`-n 2 --dist loadgroup`): a file stays in one of them, for its fixtures' sake, and all of Ray in one, one at a time."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            name = "ray" if item.get_closest_marker("ray") else item.path.name
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture(scope="session")
 def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the small demo's data are."""

@@ -24,6 +24,8 @@ from tune_accent.base.files import folder_lock
 from tune_accent.data.manifest import Utterance, write_manifest
 from tune_accent.search import folder_name
 
+pytestmark = pytest.mark.ray
+
 SEARCH = "tune_accent.search"
 
 

@@ -17,6 +17,8 @@ from tests.entries.command import environment, refused, run, write_search
 from tune_accent.base.errors import UserError
 from tune_accent.synthesize import chosen_accents, planned, said, wav_bytes
 
+pytestmark = pytest.mark.ray
+
 SYNTHESIZE = "tune_accent.synthesize"
 ACCENTS = ("en-us", "nordestão")
 TEXT = "A gravação do Zé já está no ar, não é?"

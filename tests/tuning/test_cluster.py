@@ -23,7 +23,7 @@ from tune_accent.tuning.ray_adapter import run_with_ray
 from tune_accent.tuning.ray_session import Share, places
 from tune_accent.tuning.relay import EpochDone, EpochLost, EpochStarted, Event
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 SETTINGS: dict[str, Any] = {"run_cap": 7, "slots": 4, "epochs": 4, "min_iter": 2}
 MEMORY = 100 * 2**20
 ROOT = str(Path(__file__).parents[2])

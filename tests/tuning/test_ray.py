@@ -23,7 +23,8 @@ from tune_accent.tuning.ray_adapter import run_with_ray, usable_workers
 from tune_accent.tuning.ray_session import QUIET, Share
 from tune_accent.tuning.relay import Decision, EpochDone, EpochFailed, EpochLost, Event, WorkersCannotStart
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves sockets and log files to the interpreter's end
+# Ray leaves sockets and log files to the interpreter's end
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,8 @@ from tune_accent.tuning.memo import FolderMemo
 from tune_accent.tuning.ray_adapter import run_with_ray
 from tune_accent.tuning.ray_session import LONGEST_BASE, ROOM_BYTES, Share, cluster, scratch_folder
 
+pytestmark = pytest.mark.ray
+
 REFUSALS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "quota",

@@ -23,6 +23,8 @@ from tests.tuning.simulated import Clock, make_core, table
 from tune_accent.tuning.memo import DictMemo, FolderMemo
 from tune_accent.tuning.ray_session import StopSignals
 
+pytestmark = pytest.mark.ray
+
 SET_SIGTERM_HANDLER = ray_utils.set_sigterm_handler
 REPOSITORY = Path(__file__).parents[2]
 
