@@ -15,6 +15,9 @@ from tests.support import small_experiment
 from tune_accent.config.schema import Experiment
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
+
     from tune_accent.training.inputs import TrialData
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,13 +26,21 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Over several processes (`-n 2 --dist loadgroup`): a file stays in one of them, for its fixtures' sake, and all of Ray in one, one at a time."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            name = "ray" if item.get_closest_marker("ray") else item.path.name
-            item.add_marker(pytest.mark.xdist_group(name))
+    """Ray's tests first: over several processes they are the longest piece."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Over several processes a file stays in one of them, for its fixtures' sake, and all that starts Ray in one, one at a time."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "ray" if "pytest.mark.ray" in (config.rootpath / file).read_text(encoding="utf-8") else file
+
+    return Files(config, log)
 
 
 @pytest.fixture(scope="session")
