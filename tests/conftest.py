@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,9 +15,6 @@ from tests.support import small_experiment
 from tune_accent.config.schema import Experiment
 
 if TYPE_CHECKING:
-    from xdist.remote import Producer
-    from xdist.scheduler import LoadScopeScheduling
-
     from tune_accent.training.inputs import TrialData
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,16 +28,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Over several processes a file stays in one of them, for its fixtures' sake, and all that starts Ray in one, one at a time."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class Files(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return "ray" if "pytest.mark.ray" in (config.rootpath / file).read_text(encoding="utf-8") else file
+    def scope(nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if "pytest.mark.ray" in (config.rootpath / file).read_text(encoding="utf-8") else file
 
-    return Files(config, log)
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = scope
+    return scheduler
 
 
 @pytest.fixture(scope="session")
