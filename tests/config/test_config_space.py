@@ -6,10 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tune_accent.base.errors import ConfigError
 from tune_accent.config.document import parse_document
-from tune_accent.config.space import Categorical, Constant, Integer, LoadedSpace, Parameter, Uniform, load_space, read_space
+from tune_accent.config.space import (
+    Categorical,
+    Constant,
+    Integer,
+    LoadedSpace,
+    Parameter,
+    Uniform,
+    load_space,
+    read_space,
+    space_from_dict,
+)
 
 HEAD = "method: random\nparameters:\n"
 LR = "  lr: {min: 0.1, max: 0.2}\n"
@@ -303,3 +314,13 @@ def test_the_dictionary_names_what_decides_the_trials() -> None:
         "log": False,
         "q": None,
     }
+
+
+@pytest.mark.parametrize("path", sorted(Path("search_spaces").rglob("*.yaml")), ids=str)
+def test_a_space_comes_back_from_the_record_of_it(path: Path) -> None:
+    space = load_space(path)
+    plain = yaml.safe_load(yaml.safe_dump({"run_cap": space.run_cap, **space.to_dict()}, sort_keys=False))
+    back = space_from_dict(plain, "spec.yaml")
+    assert back.space == space.space
+    assert back.to_dict() == space.to_dict()
+    assert back.run_cap == space.run_cap

@@ -99,6 +99,28 @@ class LoadedSpace:
         return {**{key: getattr(self, key) for key in keys}, "parameters": self.space.to_dict()}
 
 
+def space_from_dict(plain: Mapping[str, Any], file: str) -> LoadedSpace:
+    """The space that `LoadedSpace.to_dict` and `run_cap` were written from.
+
+    Args:
+        plain: as read back from a results folder's spec.yaml.
+        file: where it was read, for messages.
+
+    Raises:
+        KeyError, TypeError: it is no such thing.
+    """
+    kinds = {kind.__name__.lower(): kind for kind in (Categorical, Constant, Integer, Uniform)}
+    found: list[Parameter] = []
+    for entry in plain["parameters"].values():
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in entry.items() if key != "kind"
+        }
+        found.append(kinds[entry["kind"]](**values))
+    settings = {key: plain[key] for key in ("method", "metric", "goal", "min_iter", "eta", "run_cap")}
+    unknown: dict[str, Any] = {"max_iter": None, "config_path": None, "name": None, "notes": ()}
+    return LoadedSpace(space=Space(tuple(found)), document=Document(file, "", {}, {}), **settings, **unknown)
+
+
 def load_space(path: str | Path) -> LoadedSpace:
     """Read a space file.
 
