@@ -15,6 +15,7 @@ BENCHMARKS = (
     "startup",
     "rounds",
     "evaluation_speed",
+    "import_speed",
     "memo_cost",
     "replay",
     "search_cost",

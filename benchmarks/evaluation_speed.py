@@ -15,9 +15,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from unittest import mock
 
@@ -105,13 +105,22 @@ def plain_fit(designs: Sequence[Design], strengths: Sequence[float]) -> list[Pro
     return [one(design) for design in designs]
 
 
+def plain_chosen(
+    outer: Sequence[Design], inner: Sequence[Design], strengths: Sequence[float], pick: Callable[[Sequence[Probe]], Sequence[int]]
+) -> tuple[list[int], list[Probe]]:
+    """What `probes.fit_chosen` gives."""
+    chosen = list(pick(plain_fit(inner, strengths)))
+    probes = [plain_fit([design], strengths[c : c + 1])[0] for design, c in zip(outer, chosen, strict=True)]
+    return chosen, [replace(probe, chosen=c) for probe, c in zip(probes, chosen, strict=True)]
+
+
 def timed(z: npt.NDArray[np.float32], table: pd.DataFrame, raw: bool, plain: bool, threads: int) -> Run:
     """One evaluation with the protocol of a trial."""
     protocol = Protocol(held_fold=0, text_drop=not raw, intervals=not raw, permutations=0, secondary=False)
     with ExitStack() as stack:
         if plain:
             for room in ("accent", "leakage"):
-                stack.enter_context(mock.patch(f"tune_accent.evaluation.{room}.fit", plain_fit))
+                stack.enter_context(mock.patch(f"tune_accent.evaluation.{room}.fit_chosen", plain_chosen))
         limit = partial(threadpool_limits, threads, user_api="blas")
         stack.enter_context(mock.patch("tune_accent.evaluation.evaluate.one_blas_thread", limit))
         wall, cpu = time.perf_counter(), time.process_time()

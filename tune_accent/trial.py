@@ -1,6 +1,7 @@
 """Train one configuration of the space; the program that a W&B agent starts.
 
 python -m tune_accent.trial --config=configs/demo.yaml --lora_rank=8 --lr=0.003 --leakage_weight=1
+python -m tune_accent.trial --config=configs/demo.yaml --out=runs/first    # checkpoints; the same command continues an interrupted run
 """
 
 from __future__ import annotations
@@ -9,14 +10,19 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tune_accent.base.entry import guarded
 from tune_accent.base.errors import UserError
 
+if TYPE_CHECKING:
+    from tune_accent.config.schema import Experiment
+    from tune_accent.training.kept import Kept
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+IN_USE = "wait for it, stop it, or use another --out"
 ANY_PARAMETER = {"allow_extra_args": True, "ignore_unknown_options": True}
 USAGE = "write --NAME=VALUE, NAME being lora_rank, lora_alpha, lora_alpha_ratio, lr, leakage_weight or a dotted key of the config"
 
@@ -25,7 +31,7 @@ USAGE = "write --NAME=VALUE, NAME being lora_rank, lora_alpha, lora_alpha_ratio,
 def main(
     context: typer.Context,
     config: Annotated[Path, typer.Option(help="experiment config")] = Path("configs/demo.yaml"),
-    out: Annotated[Path | None, typer.Option(help="folder for the checkpoint of every epoch")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for checkpoints; the same command continues there")] = None,
 ) -> None:
     """Train one configuration and print a JSON line per epoch. Parameters are given as --NAME=VALUE, e.g. --lora_rank=8."""
     with guarded():
@@ -56,25 +62,34 @@ def _run(config: Path, params: dict[str, Any], out: Path | None) -> None:
 
     spec = load_experiment(config, params).experiment
 
+    from tune_accent.base.files import folder_lock
+    from tune_accent.training.kept import open_kept
+    from tune_accent.training.preparation import ensure_prepared
+
+    record = ensure_prepared(spec, show=True)
+    if out is None:
+        _train(spec, None)
+        return
+    with folder_lock(out, IN_USE):
+        kept = open_kept(out, spec, record)
+        if kept.finished():
+            sys.stderr.write(f"{out} holds a finished run: latest is {kept.latest()}\n")
+        else:
+            _train(spec, kept)
+
+
+def _train(spec: Experiment, kept: Kept | None) -> None:
+    """Train, from the latest checkpoint where epochs are kept; a line per epoch."""
     from tune_accent.training.device import default_device
     from tune_accent.training.measure import summary
-    from tune_accent.training.preparation import ensure_prepared, open_inputs
+    from tune_accent.training.preparation import open_inputs
     from tune_accent.training.trainer import train
 
-    ensure_prepared(spec, show=True)
-    run = train(spec, open_inputs(spec, default_device()))
-    for report in run:
-        if out is not None:
-            from tune_accent.training.checkpoint import save_checkpoint
-
-            save_checkpoint(out / f"{report.epoch:04d}", report.trial)
-        line = {
-            "epoch": report.epoch,
-            **summary(report.metrics),
-            "seconds": round(report.seconds, 3),
-            "peak_mb": round(report.peak_mb),
-        }
-        sys.stdout.write(json.dumps(line) + "\n")
+    for report in train(spec, open_inputs(spec, default_device()), kept.latest() if kept else None):
+        if kept is not None:
+            kept.save(report)
+        timing = {"seconds": round(report.seconds, 3), "peak_mb": round(report.peak_mb)}
+        sys.stdout.write(json.dumps({"epoch": report.epoch, **summary(report.metrics), **timing}) + "\n")
         sys.stdout.flush()
 
 

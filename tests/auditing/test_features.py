@@ -21,8 +21,9 @@ from tune_accent.config.schema import Audit, Experiment, Voice
 from tune_accent.data.prepared import waves
 from tune_accent.evaluation import Protocol, evaluate
 from tune_accent.models import layers
+from tune_accent.training.encode import represent
 from tune_accent.training.inputs import TrialData
-from tune_accent.training.measure import represent
+from tune_accent.training.voices import other_rows
 from tune_accent.tuning.folder import Spec
 
 CPU = torch.device("cpu")
@@ -103,13 +104,13 @@ def test_the_voice_is_in_every_layer_but_the_text(sets: list[FeatureSet]) -> Non
 
 def test_a_given_voice_is_that_of_another_utterance_of_the_speaker(small_data: TrialData) -> None:
     rows = np.flatnonzero(small_data.speech.table["split"] != "test")
-    others = extract.other_utterances(small_data.speech, rows, 5)
+    others = other_rows(small_data.speech.table, rows, 5, "audit voices")
     speakers = small_data.speech.table["speaker"].to_numpy()
     assert (others != rows).all() and (speakers[others] == speakers[rows]).all()
     some = np.arange(len(rows))[::-2]
-    assert not np.array_equal(others, extract.other_utterances(small_data.speech, rows, 6))
+    assert not np.array_equal(others, other_rows(small_data.speech.table, rows, 6, "audit voices"))
     assert len(set(others.tolist())) > len(rows) / 3
-    assert np.array_equal(extract.other_utterances(small_data.speech, rows, 5)[some], others[some])
+    assert np.array_equal(other_rows(small_data.speech.table, rows, 5, "audit voices")[some], others[some])
 
 
 def test_the_second_time_nothing_is_computed(

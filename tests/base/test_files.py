@@ -18,6 +18,7 @@ from tune_accent.base.files import (
     folder_lock,
     inside,
     read_json,
+    remove,
     remove_torn,
     sha256_bytes,
     sha256_file,
@@ -26,6 +27,7 @@ from tune_accent.base.files import (
     write_file,
     write_folder,
     write_json,
+    write_link,
     write_text,
 )
 
@@ -153,3 +155,19 @@ def test_a_folder_has_one_process(tmp_path: Path) -> None:
         assert json.loads((folder / ".lock").read_text()) == os.getpid()
     with folder_lock(folder):
         pass
+
+
+def test_a_link_is_replaced_and_never_missing(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_text(tmp_path / "run" / name / "x", name)
+        write_link(tmp_path / "run" / "latest", name)
+        assert (tmp_path / "run" / "latest").readlink() == Path(name)
+        assert (tmp_path / "run" / "latest" / "x").read_text() == name
+    remove(tmp_path / "run" / "latest")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["one", "two"]
+    write_link(tmp_path / "run" / "latest", "nowhere")
+    remove(tmp_path / "run" / "latest")
+    (tmp_path / "run" / ".latest.link.tmp").symlink_to("one")  # what a killed writer leaves
+    remove_torn(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["one", "two"]
+    assert (tmp_path / "run" / "one" / "x").is_file(), "what a link led to is not removed with it"

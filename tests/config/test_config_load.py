@@ -97,7 +97,7 @@ def test_one_mistake(write: Write, lines: str, key: str, message: str, hint: str
 @pytest.mark.parametrize(
     ("data", "key", "message"),
     [
-        ("{root: x, source: {kind: dmo}}", "data.source", "`kind` must be one of demo, prepared; got 'dmo'"),
+        ("{root: x, source: {kind: dmo}}", "data.source", "`kind` must be one of demo, prepared, csv, coraa-mupe; got 'dmo'"),
         ("{root: x, source: {speakers: 5}}", "data.source", "must say its `kind`"),
         ("{root: x, source: {kind: demo, speakers: 2}}", "data.source.speakers", "must be at least 3, got 2"),
         ("{root: x, source: {kind: demo, speekers: 5}}", "data.source.speekers", "unknown key"),

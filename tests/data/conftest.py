@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data import coraa_shards
 from tests.data.small_corpora import SMALL
 from tune_accent.base.progress import silent
 from tune_accent.data.audio import Wave, read_audio
@@ -25,6 +26,19 @@ def made_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo_root(made_demo: Path, tmp_path: Path) -> Path:
     """A copy of it that a test may change."""
     return Path(shutil.copytree(made_demo, tmp_path / "demo"))
+
+
+@pytest.fixture(scope="session")
+def coraa_sounds(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Wave]:
+    """The recordings of the shards."""
+    pytest.importorskip("espeakng_loader", reason="the demo extra")
+    return coraa_shards.voices(tmp_path_factory.mktemp("voices"), coraa_shards.ROWS)
+
+
+@pytest.fixture(scope="session")
+def made_shards(coraa_sounds: dict[int, Wave], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three shards in the form of CORAA-MUPE-ASR; read only."""
+    return coraa_shards.write_shards(tmp_path_factory.mktemp("coraa") / "data", coraa_shards.ROWS, coraa_sounds)
 
 
 @pytest.fixture(scope="session")

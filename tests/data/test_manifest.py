@@ -32,6 +32,17 @@ def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert found.accents == ("A", "B")
 
 
+def test_figures_of_the_recording_are_optional_and_leave_no_trace_where_they_are_not_there(tmp_path: Path) -> None:
+    assert "snr_db" not in ROWS[0].to_json() and "clipping" not in ROWS[0].to_json()
+    rows = [utterance("s1", "A", 0, snr_db=12.25, clipping=0.0), utterance("s2", "B", 0, snr_db=-3.0)]
+    written = write_manifest(tmp_path, rows)
+    assert read_manifest(tmp_path).rows == written.rows == tuple(rows)
+    line = json.loads(rows[0].to_json()) | {"snr_db": 12, "clipping": None}
+    (tmp_path / NAME).write_text(json.dumps(line) + "\n", encoding="utf-8")
+    (tmp_path / SIDECAR).write_text(sha256_file(tmp_path / NAME), encoding="utf-8")
+    assert repr(read_manifest(tmp_path).rows[0].snr_db) == "12.0"
+
+
 def test_the_hash_of_fewer_rows_is_another() -> None:
     assert Manifest(Path(), tuple(ROWS)).sha256 != Manifest(Path(), tuple(ROWS[:2])).sha256
 
@@ -54,6 +65,11 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     ({"text": "\ud800"}, "text", "not empty"),
     ({"gender": 1}, "gender", "null"),
     ({"age": -3}, "age", "years"),
+    ({"snr_db": "12"}, "snr_db", "dB"),
+    ({"snr_db": float("inf")}, "snr_db", "dB"),
+    ({"snr_db": True}, "snr_db", "dB"),
+    ({"clipping": 1.5}, "clipping", "share"),
+    ({"clipping": float("nan")}, "clipping", "share"),
     ({"speaker": "s1", "accent": "C"}, "accent", "one accent per speaker"),
     ({"utt_id": "s1-0"}, "utt_id", "unique, line 1"),
 ]

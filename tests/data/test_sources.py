@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,26 @@ from tune_accent.base.errors import DataError, MissingDependency
 from tune_accent.base.files import sha256_file
 from tune_accent.base.progress import silent
 from tune_accent.config import schema
+from tune_accent.data.hygiene import Hygiene
 from tune_accent.data.manifest import read_manifest
 from tune_accent.data.sources import Source, demo, demo_texts, espeak
+from tune_accent.data.sources.coraa_mupe import CoraaMupe
 from tune_accent.data.sources.making import make_corpus
 
 TINY = schema.DemoSource(speakers=3, texts=3, workers=2)
 TINY_PT = schema.DemoSource(preset="PT2", speakers=3, texts=3, workers=2)
-SOURCES = [demo.Demo(TINY, 1), demo.Demo(TINY_PT, 1)]
+MakeSource = Callable[[pytest.FixtureRequest], Source]
+
+
+def coraa(request: pytest.FixtureRequest) -> Source:
+    return CoraaMupe(schema.CoraaMupe(path=str(request.getfixturevalue("made_shards")), workers=1), Hygiene(3.0, 15.0))
+
+
+SOURCES: dict[str, MakeSource] = {
+    "EN3": lambda _: demo.Demo(TINY, 1),
+    "PT2": lambda _: demo.Demo(TINY_PT, 1),
+    "coraa-mupe": coraa,
+}
 
 
 def hashes(root: Path) -> dict[str, str]:
@@ -35,14 +49,19 @@ def hashes(root: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.record["preset"]))
-def test_the_contract_of_a_source(source: Source, tmp_path: Path) -> None:
-    calls: list[tuple[int, int]] = []
-    made = make_corpus(tmp_path / "a", source, lambda _, done, total: calls.append((done, total)))
-    assert calls[-1][0] == calls[-1][1]
-    assert sorted(calls) == calls
+@pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
+def test_the_contract_of_a_source(make: MakeSource, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    source = make(request)
+    calls: dict[str, list[tuple[int, int]]] = {}
+    made = make_corpus(tmp_path / "a", source, lambda label, done, total: calls.setdefault(label, []).append((done, total)))
+    assert calls
+    for told in calls.values():  # every label has a bar of its own
+        assert told[-1][0] == told[-1][1]
+        assert sorted(told) == told
     assert json.loads((tmp_path / "a" / "source.json").read_text(encoding="utf-8")) == source.record
-    assert (tmp_path / "a" / "rejected.csv").read_text(encoding="utf-8") == "utt_id,reason\n"
+    rejected = (tmp_path / "a" / "rejected.csv").read_text(encoding="utf-8")
+    assert rejected.startswith("utt_id,reason\n") and (rejected.count("\n") == 1 or "demo" not in source.record["source"])
+    assert not {row.utt_id for row in made.rows} & {line.partition(",")[0] for line in rejected.splitlines()[1:]}
     for row in made.rows:
         info = soundfile.info(tmp_path / "a" / row.audio_path)
         assert (info.samplerate, info.frames) == (row.sampling_rate, round(row.duration_s * row.sampling_rate))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
@@ -77,30 +78,51 @@ def test_every_command_has_one_name(tmp_path: Path) -> None:
     refused(run(tmp_path, "tune_accent", "search", "space.yaml", "--trials", "0"), "--trials")
 
 
+SHORT = ("--config=e.yaml", "--lora_rank=2", "--lr=0.01", "--leakage_weight=0", "--training.steps_per_epoch=2")
+
+
+def epochs(text: str) -> list[dict[str, Any]]:
+    """The lines of a run, without what a clock or the machine says."""
+    timed = {"seconds", "peak_mb"}
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert all(timed <= line.keys() for line in lines)
+    return [{name: value for name, value in line.items() if name not in timed} for line in lines]
+
+
 @pytest.mark.slow
-def test_a_trial_prints_a_line_per_epoch_and_keeps_its_checkpoints(
+def test_a_trial_prints_a_line_per_epoch_and_continues_from_its_checkpoints(
     tmp_path: Path, small_spec: Experiment, small_data: TrialData
 ) -> None:
     (tmp_path / "e.yaml").write_text(dump_experiment(resolve(small_spec, {"training.epochs": 2})))
-    done = run(tmp_path, TRIAL, "--config=e.yaml", "--lora_rank=2", "--lr=0.01", "--leakage_weight=0", "--out=kept")
-    assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    kept = run(tmp_path, TRIAL, *SHORT, "--out=kept", "--checkpoints.keep=null")
+    assert kept.returncode == 0, kept.stderr
+    lines = epochs(kept.stdout)
     assert [line["epoch"] for line in lines] == [1, 2]
-    for line in lines:
-        assert {"accent_f1", "speaker_leakage", "val_loss", "score", "seconds", "peak_mb"} <= line.keys()
-    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["0001", "0002"]
-    adapter = json.loads((tmp_path / "kept" / "0002" / "adapter" / "adapter_config.json").read_text())
-    assert adapter["r"] == 2
-    again = [
-        json.loads(line)
-        for line in run(
-            tmp_path, TRIAL, "--config=e.yaml", "--leakage_weight=0", "--lr=0.01", "--lora_rank=2"
-        ).stdout.splitlines()
-    ]
-    timed = {"seconds", "peak_mb"}
-    assert [{k: v for k, v in line.items() if k not in timed} for line in again] == [
-        {k: v for k, v in line.items() if k not in timed} for line in lines
-    ]
+    assert all({"accent_f1", "speaker_leakage", "val_loss", "score"} <= line.keys() for line in lines)
+    names = [f"small_epoch{line['epoch']}_loss{line['val_loss']:.4f}" for line in lines]
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir() if not path.name.startswith(".")) == sorted(
+        ["best", "latest", "run.json", *names]
+    )
+    best = max((0, 1), key=lambda place: (lines[place]["score"], -place))
+    assert (str((tmp_path / "kept" / "latest").readlink()), str((tmp_path / "kept" / "best").readlink())) == (
+        names[1],
+        names[best],
+    )
+    assert json.loads((tmp_path / "kept" / "latest" / "adapter" / "adapter_config.json").read_text())["r"] == 2
+
+    finished = run(tmp_path, TRIAL, *SHORT, "--out=kept")
+    assert (
+        finished.returncode == 0
+        and not finished.stdout
+        and f"kept holds a finished run: latest is kept/{names[1]}" in finished.stderr
+    )
+    other = run(tmp_path, TRIAL, *SHORT, "--out=kept", "--objective.z_dim=8")
+    refused(other, "checkpoints of another run", "objective.z_dim: 32 → 8", "--out NEW")
+    whole = (tmp_path / "kept" / "latest" / "heads.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "kept" / names[1])
+    continued = run(tmp_path, TRIAL, "--out=kept", *reversed(SHORT))
+    assert continued.returncode == 0 and epochs(continued.stdout) == lines[1:]
+    assert (tmp_path / "kept" / "latest" / "heads.safetensors").read_bytes() == whole
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from tune_accent.evaluation import (
     replicates,
 )
 from tune_accent.evaluation import comparison as comparing
-from tune_accent.evaluation.bootstrap import speaker_counts, speaker_interval
+from tune_accent.evaluation.bootstrap import posterior_interval, speaker_interval
 
 PROTOCOL = Protocol(bootstrap=800, permutations=0)
 
@@ -57,12 +57,42 @@ def less() -> Evaluation:
 def test_rows_are_enough_to_compute_every_interval_again(some: Evaluation, name: str) -> None:
     """With the resamples that `evaluate` drew, value and bounds are the same to the last bits."""
     again = stored(some)
-    speakers = comparing._Speakers([again], name, 1, 0)
-    drawn = speaker_counts(speakers.strata, PROTOCOL.bootstrap, np.random.SeedSequence(0).spawn(5)[2])
+    speakers = comparing._Speakers([again], name, 1, 0, pseudo=True)
+    drawn = speakers.draw(speakers.strata, PROTOCOL.bootstrap, np.random.SeedSequence(0).spawn(5)[2])
     speakers.counts = {name: drawn}
-    assert speaker_interval(speakers.replicates(again), speakers.strata) == pytest.approx(bounds(some.figures[name]))
-    speakers.counts = {name: np.ones((1, len(speakers.strata)))}
-    assert speakers.replicates(again) == pytest.approx(some.figures[name].value)
+    found, value = speakers.replicates(again), some.figures[name].value
+    assert value is not None
+    interval = posterior_interval(found, value, 12.0) if speakers.pseudo else speaker_interval(found, speakers.strata)
+    assert interval == pytest.approx(bounds(some.figures[name]))
+    assert speakers.pseudo == (name in ("accent_f1", "accent_balanced_accuracy"))
+    plain = comparing._Speakers([again], name, 1, 0)
+    plain.counts = {name: np.ones((1, len(speakers.strata)))}
+    assert plain.replicates(again) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("name", COMPARABLE)
+def test_names_of_speakers_and_accents_make_no_difference(some: Evaluation, less: Evaluation, name: str) -> None:
+    """Names whose alphabetical order is another; nor does the order in which a JSON file lists them."""
+    renamed = {one: f"x{99 - place}" for place, one in enumerate(some.speakers.accent)}
+    assert sorted(renamed.values()) != list(renamed.values())
+
+    def other(found: Evaluation) -> Evaluation:
+        plain = found.to_dict()
+        plain["speakers"] = {part: {renamed[one]: row for one, row in rows.items()} for part, rows in plain["speakers"].items()}
+        return Evaluation.from_dict(json.loads(json.dumps(plain, sort_keys=True)))
+
+    assert paired_difference(other(some), other(less), name) == paired_difference(some, less, name)
+    assert hierarchical_interval([other(some), other(less)], name) == hierarchical_interval([some, less], name)
+    assert np.array_equal(replicates(other(some), name), replicates(some, name))
+
+
+def test_seeds_that_agree_do_not_narrow_an_interval_near_the_ceiling(some: Evaluation) -> None:
+    """Where no speaker has an error the speakers alone give no interval; the average of seeds is as unsure as one seed."""
+    predicted = {one: tuple(12 if a == some.speakers.accent[one] else 0 for a in range(3)) for one in some.speakers.predicted}
+    perfect = replace(some, accent_f1=Figure(1.0, chance=1 / 3), speakers=replace(some.speakers, predicted=predicted))
+    low, high = bounds(hierarchical_interval([perfect] * 3, "accent_f1"))
+    assert 0.75 < low < 0.92
+    assert high == 1.0
 
 
 @pytest.mark.parametrize("name", COMPARABLE)

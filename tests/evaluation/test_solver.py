@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.evaluation_speed import Size, differs, make_hidden, make_table, timed
 from tune_accent.evaluation import probes, solver
-from tune_accent.evaluation.probes import Design, Probe, fit
+from tune_accent.evaluation.probes import Design, Probe, fit, fit_chosen
 
 GRID = (0.01, 0.1, 1.0)
 Floats = npt.NDArray[np.float64]
@@ -118,6 +119,31 @@ def test_coefficients_sum_to_zero_and_the_gradient_is_gone() -> None:
         assert np.abs(standard.T @ residual + probe.weights[:, s]).max() <= 2 * limit
         assert np.abs(residual.sum(axis=0)).max() <= 2 * limit
         assert probe.weights[:, s].sum(axis=1) == pytest.approx(0.0, abs=1e-10)
+
+
+def test_a_probe_that_is_fitted_at_the_chosen_strength_alone_is_the_same_probe() -> None:
+    """Large designs, which begin where those of the cross-validation end, and small ones; each at a strength of its own."""
+    z, labels = hidden(3600, 90, 4)
+    whole, *inner = parts(z, labels, 4)
+    rows = np.arange(300)
+    small = [Design(z, labels[rows], 4, rows), Design(z, labels[rows[:200]], 4, rows[:200])]
+    outer = [whole, *small]
+    seen: list[Probe] = []
+
+    def pick(found: Sequence[Probe]) -> list[int]:
+        seen.extend(found)
+        return [2, 0, 1]
+
+    chosen, fitted = fit_chosen(outer, [*inner, small[0]], GRID, pick)
+    assert chosen == [2, 0, 1]
+    for one, other in zip(seen, fit([*inner, small[0]], GRID), strict=True):
+        assert one.weights == pytest.approx(other.weights, abs=1e-4)
+    for c, one, other in zip(chosen, fitted, fit(outer, GRID), strict=True):
+        assert one.weights[:, 0] == pytest.approx(other.weights[:, c], abs=1e-6)
+        assert one.bias[0] == pytest.approx(other.bias[c], abs=1e-6)
+        assert np.array_equal(one.predict(z, c), other.predict(z, c))
+        with pytest.raises(ValueError, match=f"strength {c} of the grid"):
+            one.predict(z, (c + 1) % 3)
 
 
 def test_twice_the_same_bits() -> None:

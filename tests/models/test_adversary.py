@@ -212,3 +212,45 @@ def test_heads_have_the_shapes_they_say() -> None:
     z = ZHead(128, 8)(100 * draw(4, 128) + 7)
     assert z.shape == (4, 8) and z.abs().max() < 10, "LayerNorm in front"
     assert AccentHead(8, 3)(z).shape == (4, 3)
+
+
+ALL = {0: list(range(10))}  # the unconditional ablation: one group for all
+
+
+def test_one_group_for_all_is_the_unconditional_adversary() -> None:
+    """CE among all training speakers over the log of them all, on logits set by hand; the lone speaker of an accent counts now."""
+    head = SpeakerAdversary(8, ALL)
+    head.last.bias.data = torch.arange(10.0)
+    speaker, group = torch.tensor([9, 0, 4]), torch.zeros(3, dtype=torch.int64)
+    logsum = math.log(sum(math.exp(value) for value in range(10)))
+    expected = sum(logsum - value for value in (9, 0, 4)) / 3 / math.log(10)
+    assert head.loss(draw(3, 8), speaker, group).item() == pytest.approx(expected, rel=1e-5)
+    assert head(draw(3, 8), group).isfinite().all()
+
+
+def test_one_group_for_all_aligns_to_the_grand_mean() -> None:
+    """Two accents, each of two speakers with equal z: conditionally nothing leaks; unconditionally every speaker is one sd from the grand mean."""
+    z = torch.tensor([[-1.0], [-1.0], [-1.0], [1.0], [1.0], [1.0]])
+    speaker, accent = torch.tensor([0, 0, 1, 3, 3, 4]), torch.tensor([0, 0, 0, 1, 1, 1])
+    assert alignment(z, speaker, accent) == 0
+    assert alignment(z, speaker, torch.zeros_like(accent)).item() == pytest.approx(1.0)
+
+
+def test_an_unconditional_adversary_reads_the_accent_as_speaker() -> None:
+    """z that holds the accent and no speaker: given the accent there is nothing to read, without it half of log 9 is read, so accent is opposed too."""
+    speaker, accent = batch(utterances=4)
+    z = 3 * draw(3, 8, seed=3)[accent]
+    losses = {}
+    for name, groups, group in (("given", SPEAKERS, accent), ("not given", ALL, torch.zeros_like(accent))):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            head = SpeakerAdversary(8, groups)
+        optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
+        for _ in range(150):
+            optimizer.zero_grad()
+            head.loss(z, speaker, group).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        losses[name] = head.loss(z, speaker, group).item()
+    assert losses["given"] == pytest.approx(1.0, abs=0.01)
+    within = sum(len(SPEAKERS[one]) * math.log(len(SPEAKERS[one])) for one in range(3)) / 9
+    assert losses["not given"] == pytest.approx(within / math.log(10), abs=0.02)

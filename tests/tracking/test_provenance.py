@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 import tune_accent
+from tune_accent.base.files import sha256_bytes
 from tune_accent.tracking import provenance
 from tune_accent.tracking.provenance import DECISIVE, decisive, environment, git_state, packages
 
@@ -63,8 +64,15 @@ def test_the_commit_is_recorded_where_there_is_one(tmp_path: Path, monkeypatch: 
     git("commit", "-m", "x")
     state = git_state(tmp_path)
     assert state is not None and len(state["commit"]) == 40 and state["dirty"] is False
+    assert set(state) == {"commit", "dirty"}
     (tmp_path / "x").write_text("2")
-    assert git_state(tmp_path) == {**state, "dirty": True}
+    (tmp_path / "untracked").write_text("a secret")
+    changed = git_state(tmp_path)
+    assert changed is not None and changed["commit"] == state["commit"] and changed["dirty"] is True
+    assert "-1\n" in changed["diff"] and "+2\n" in changed["diff"] and "secret" not in changed["diff"]
+    assert changed["diff_sha256"] == sha256_bytes(changed["diff"].encode()) and changed["diff_bytes"] == len(changed["diff"])
+    monkeypatch.setattr(provenance, "MAX_DIFF", 10)
+    assert git_state(tmp_path) == {**changed, "diff": changed["diff"][:10]}, "bounded, and the hash is that of the whole"
     monkeypatch.setenv("PATH", str(tmp_path))  # no git, no nvidia-smi
     assert git_state(tmp_path) is None and provenance.gpus() == []
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from tune_accent.base.files import canonical_json
 from tune_accent.config.schema import Experiment
+from tune_accent.training import encode, trainer
 from tune_accent.training import measure as measuring
-from tune_accent.training import trainer
 from tune_accent.training.loss import accent_loss
 from tune_accent.training.trial import Trial, build_trial
 from tune_accent.tuning.memo import FolderMemo
@@ -191,7 +191,7 @@ def _spoilt_z(spec: Any, data: Any, heads: Any) -> Any:
     return seen
 
 
-represent = measuring.represent
+represent = encode.represent
 ERRORS = [MemoryError("host"), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")]
 PLACES = {
     "adapter": (LoraLayer, "update_layer", 3),
@@ -200,7 +200,7 @@ PLACES = {
     "forward": (trainer, "forward", 3),
     "backward": (torch.autograd, "backward", 4),
     "step": (trainer, "_step", 2),
-    "evaluation": (measuring, "forward", 1),
+    "evaluation": (encode, "forward", 1),
     "probes": (measuring, "evaluate", 0),
     "checkpoint": (None, "save_checkpoint", 0),
 }

@@ -20,8 +20,8 @@ from tune_accent.config.schema import Experiment
 from tune_accent.models.forward import forward, pool
 from tune_accent.training import trainer
 from tune_accent.training.checkpoint import adapter_tensors, save_checkpoint
+from tune_accent.training.encode import represent
 from tune_accent.training.loss import speech_loss
-from tune_accent.training.measure import represent
 from tune_accent.training.trainer import train
 from tune_accent.training.trial import Trial, learning_rate_share
 

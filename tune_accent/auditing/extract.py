@@ -15,10 +15,11 @@ import numpy as np
 
 from tune_accent.auditing.store import Compute, Extraction, Matrix, Rows
 from tune_accent.base.progress import Progress, silent
-from tune_accent.base.seeds import derive_seed, generator
+from tune_accent.base.seeds import derive_seed
 from tune_accent.config.schema import Experiment, Voice
 from tune_accent.data.prepared import LIBRARIES, Prepared, open_prepared
 from tune_accent.training.preparation import PreparedRecord, ensure_prepared
+from tune_accent.training.voices import other_rows
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +128,7 @@ def _layers_of(sources: Sources, voice: Voice) -> Compute:
 
     data = sources.data
     data.backbone.model.eval()
-    others = other_utterances(sources.speech, sources.rows, sources.spec.seed) if voice == "given" else None
+    others = other_rows(sources.speech.table, sources.rows, sources.spec.seed, "audit voices") if voice == "given" else None
 
     def compute(chosen: Rows, names: Sequence[str]) -> dict[str, Matrix]:
         rows = sources.rows[chosen]
@@ -137,17 +138,6 @@ def _layers_of(sources: Sources, voice: Voice) -> Compute:
         return {name: moments.cpu().numpy() for name, moments in pooled.items()}
 
     return compute
-
-
-def other_utterances(speech: Prepared, rows: Rows, seed: int) -> Rows:
-    """For each of `rows` a different row of the same speaker, drawn by the utterance's own generator: S given holds nothing of the utterance."""
-    speakers, names = (speech.table[column].to_numpy()[rows] for column in ("speaker", "utt_id"))
-    rows_of = {name: rows[speakers == name] for name in np.unique(speakers)}
-    drawn = [
-        generator(seed, "audit voices", str(name)).choice(rows_of[speaker][rows_of[speaker] != row])
-        for row, speaker, name in zip(rows, speakers, names, strict=True)
-    ]
-    return np.array(drawn, dtype=np.int64)
 
 
 def acoustic(sources: Sources) -> Extraction:

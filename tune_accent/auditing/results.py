@@ -12,7 +12,6 @@ audits in one folder (the runner holds its lock).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_accent.base.differences import differences
-from tune_accent.base.errors import DataError, SearchChanged
+from tune_accent.base.errors import SearchChanged
 from tune_accent.base.files import read_json, sha256_bytes, sha256_json, write_json, write_text
+from tune_accent.base.records import load_record, save_record
 from tune_accent.config.load import dump_experiment
 from tune_accent.config.schema import Experiment
 from tune_accent.evaluation import PROTOCOL_VERSION, Protocol
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-logger = logging.getLogger(__name__)
 VERSION = 1  # raised whenever a record would hold something else
 IDENTITY, SETS = "identity.json", "sets"
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy")  # their versions can change a bit of a figure
@@ -120,11 +119,12 @@ class Records:
             compute: makes the content, JSON values.
         """
         key = sha256_json({"what": what, **self._common})
-        known = load_record(self.root, name, key)
+        path = self.root / SETS / f"{name}.json"
+        known = load_record(path, key)
         if known is not None:
             return known
         content = compute()
-        save_record(self.root, name, key, content)
+        save_record(path, key, content)
         self.computed += 1
         return content
 
@@ -137,29 +137,6 @@ def table_fingerprint(table: pd.DataFrame) -> str:
 def array_fingerprint(values: npt.NDArray[Any]) -> str:
     """SHA-256 of an array's type, shape and bytes."""
     return sha256_bytes(f"{values.dtype.str} {values.shape} ".encode() + values.tobytes())
-
-
-def load_record(root: Path, name: str, key: str) -> Mapping[str, Any] | None:
-    """The content of a record, or None where there is none with this key that is whole."""
-    path = root / SETS / f"{name}.json"
-    if not path.is_file():
-        return None
-    try:
-        record = read_json(path)
-        whole = record["sha256"] == sha256_json({"key": record["key"], "content": record["content"]})
-    except (DataError, KeyError, TypeError, ValueError):
-        whole = False
-    if not whole:
-        logger.warning("%s is damaged and is computed again", path)
-        return None
-    content: Mapping[str, Any] = record["content"]
-    return content if record["key"] == key else None
-
-
-def save_record(root: Path, name: str, key: str, content: Mapping[str, Any]) -> None:
-    """Write a record; from now on it counts."""
-    body = {"key": key, "content": dict(content)}
-    write_json(root / SETS / f"{name}.json", {**body, "sha256": sha256_json(body)})
 
 
 def records(root: Path) -> int:

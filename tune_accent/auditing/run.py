@@ -25,6 +25,7 @@ from tune_accent.config.schema import Experiment
 from tune_accent.data.prepared import Prepared, open_prepared
 from tune_accent.evaluation import Figure, Protocol, Verdict
 from tune_accent.training.preparation import ensure_prepared
+from tune_accent.training.protocol import protocol
 
 if TYPE_CHECKING:
     import torch
@@ -106,23 +107,9 @@ def run_audit(request: Request, extract: Extract = feature_sets) -> Audit:
         with bars() as progress:
             table, sets = extract(spec, spec.audit, Path(spec.data.root) / "features", default_device(), progress)
             speech = open_prepared(Path(spec.data.root) / "prepared" / data.cache)
-            records = Records(root, table, audit_protocol(spec, speech), derive_seed(spec.seed, "probes"))
+            measured = protocol(spec, speech.gate_accents, speech.held_fold, permutations=PERMUTATIONS)
+            records = Records(root, table, measured, derive_seed(spec.seed, "probes"))
             return _audit(request, sets, speech, records, progress)
-
-
-def audit_protocol(spec: Experiment, speech: Prepared) -> Protocol:
-    """As trials are measured (training/measure.py), with a permutation null."""
-    chosen = spec.evaluation
-    return Protocol(
-        speakers=chosen.speakers,
-        utterances=chosen.utterances,
-        draws=chosen.draws,
-        c_grid=chosen.c_grid,
-        bootstrap=chosen.bootstrap,
-        permutations=PERMUTATIONS,
-        gate_accents=speech.gate_accents,
-        held_fold=speech.held_fold,
-    )
 
 
 def _audit(request: Request, sets: Sequence[FeatureSet], speech: Prepared, records: Records, progress: Progress) -> Audit:

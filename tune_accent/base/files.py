@@ -114,6 +114,17 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         _restore(path)
 
 
+def write_link(path: Path, target: str) -> None:
+    """Let the symbolic link `path` point to `target`, which is relative to the link's folder; a link that is there is replaced, never missing."""
+    with explained(path):
+        make_folder(path.parent)
+        temporary = path.with_name(f".{path.name}.link{TORN}")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(path)
+        fsync_folder(path.parent)
+
+
 def _aside(path: Path) -> Path:
     """Where the folder waits that is being replaced at `path`."""
     return path.with_name(f".{path.name}{REPLACED}")
@@ -143,9 +154,9 @@ def _fsync_tree(root: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder if it is there. A kill on the way leaves a folder whole, or gone with a rest for `remove_torn`."""
+    """Remove a file, a link or a folder if it is there. A kill on the way leaves a folder whole, or gone with a rest for `remove_torn`."""
     with explained(path):
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             doomed = path.with_name(f".{path.name}{GONE}")
             if doomed.exists():
                 shutil.rmtree(doomed)
@@ -179,7 +190,7 @@ def remove_torn(root: Path) -> None:
         for torn in sorted(root.rglob(f".*{TORN}")):
             if torn.name.endswith(REPLACED):
                 _restore(torn.with_name(torn.name[1 : -len(REPLACED)]))
-            elif torn.is_dir():
+            elif torn.is_dir() and not torn.is_symlink():
                 shutil.rmtree(torn, ignore_errors=True)
             else:
                 torn.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The corpus of an experiment: made when it is the demo and not there yet, else read; always checked, split and tested for confounds."""
+"""The corpus of an experiment: made from its source when it is not there yet, else read; always checked, split and tested for confounds."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from tune_accent.base.errors import DataError
-from tune_accent.base.files import read_json, write_json
+from tune_accent.base.files import read_json, write_json, write_text
 from tune_accent.base.progress import Progress
+from tune_accent.base.seeds import derive_seed
 from tune_accent.config import schema
 from tune_accent.data import confounds, splits
-from tune_accent.data.manifest import Manifest, read_manifest
+from tune_accent.data.manifest import Manifest, is_whole, read_manifest
+from tune_accent.data.sources.kinds import options_of, source_of
+from tune_accent.data.sources.making import make_corpus, read_corpus
 from tune_accent.data.splits import Splits
 
-SPLITS, CONFOUNDS = "splits.json", "confounds.json"
-DEMO_SEED = 0  # of the demo's speakers: like a real corpus, the demo is the same whatever the seed of the experiment
+SPLITS, CONFOUNDS, PAGE = "splits.json", "confounds.json", "confounds.md"
 
 log = logging.getLogger(__name__)
 
@@ -41,32 +43,30 @@ def ensure_corpus(cfg: schema.Data, seed: int, progress: Progress) -> Corpus:
 
     Args:
         cfg: the section `data`; `root` is relative to the current folder.
-        seed: of the splits. The demo's speakers do not depend on it.
-        progress: told about the making of the demo.
+        seed: of the splits, where `cfg.splits.seed` gives none. The corpus itself does not depend on it.
+        progress: told about the making of the corpus.
 
     Raises:
         DataError: the corpus is not there, breaks a rule, cannot be split, is confounded, or is another than the config asks for.
-        MissingDependency: the demo is to be made and its extra is not installed.
+        MissingDependency: the corpus is to be made and the extra that this needs is not installed.
     """
-    manifest = _of_right_length(_manifest(cfg, progress), cfg)
+    manifest = of_right_length(_manifest(cfg, progress), cfg)
     if len(manifest.accents) < 2:
         raise DataError(
             f"the corpus has only the accent {manifest.accents[0]!r}", where=cfg.root, fix="use a corpus of two or more"
         )
-    drawn = splits.make_splits(manifest, cfg.splits, seed)
-    report = confounds.check(manifest)
-    _keep_splits(drawn, manifest)
-    _keep_confounds(report, manifest.root / CONFOUNDS)
+    drawn = keep_splits(manifest, cfg.splits, seed)
+    report = keep_confounds(manifest)
     confounds.assert_no_confounds(report, cfg.allow_confounds, where=cfg.root)
     return Corpus(manifest, drawn, report)
 
 
 def _manifest(cfg: schema.Data, progress: Progress) -> Manifest:
     root = Path(cfg.root)
-    if isinstance(cfg.source, schema.DemoSource):
-        from tune_accent.data.sources import demo
-
-        return demo.ensure(root, cfg.source, DEMO_SEED, progress)
+    source = source_of(cfg)
+    if source is not None:
+        made = not isinstance(cfg.source, schema.DemoSource) and is_whole(root)
+        return read_corpus(root, options_of(cfg)) if made else make_corpus(root, source, progress)
     if not root.is_dir():
         raise DataError(
             "the folder of the corpus is not there",
@@ -76,7 +76,12 @@ def _manifest(cfg: schema.Data, progress: Progress) -> Manifest:
     return read_manifest(root)
 
 
-def _of_right_length(manifest: Manifest, cfg: schema.Data) -> Manifest:
+def of_right_length(manifest: Manifest, cfg: schema.Data) -> Manifest:
+    """The manifest without utterances that are shorter or longer than the config wants.
+
+    Raises:
+        DataError: none is left.
+    """
     rows = tuple(row for row in manifest.rows if cfg.min_duration_s <= row.duration_s <= cfg.max_duration_s)
     if not rows:
         what = f"no utterance lasts from {cfg.min_duration_s} to {cfg.max_duration_s} s"
@@ -87,9 +92,27 @@ def _of_right_length(manifest: Manifest, cfg: schema.Data) -> Manifest:
     return manifest
 
 
-def _keep_splits(drawn: Splits, manifest: Manifest) -> None:
+def keep_splits(manifest: Manifest, cfg: schema.Splits, seed: int) -> Splits:
+    """Draw the splits of a corpus, and record them beside it: `splits.json`, and `splits-<seed>.json` for each of `cfg.seeds`.
+
+    Raises:
+        DataError: the corpus cannot be split, or a record was edited.
+    """
+    for repeat in cfg.seeds:
+        _keep_splits(splits.make_splits(manifest, cfg, split_seed(repeat)), manifest, f"splits-{repeat}.json")
+    drawn = splits.make_splits(manifest, cfg, seed if cfg.seed is None else split_seed(cfg.seed))
+    _keep_splits(drawn, manifest, SPLITS)
+    return drawn
+
+
+def split_seed(seed: int) -> int:
+    """The seed that an experiment with `seed` draws its splits with."""
+    return derive_seed(seed, "data")
+
+
+def _keep_splits(drawn: Splits, manifest: Manifest, name: str) -> None:
     """Splits are a pure function of manifest, config and seed: the file is a record of them, rewritten when one of these changed."""
-    path = manifest.root / SPLITS
+    path = manifest.root / name
     found = read_json(path) if path.exists() else None
     if isinstance(found, dict) and found.get("sha256") == drawn.sha256:
         splits.load(path, manifest)
@@ -97,6 +120,12 @@ def _keep_splits(drawn: Splits, manifest: Manifest) -> None:
     splits.save(drawn, path, manifest)
 
 
-def _keep_confounds(report: Mapping[str, Any], path: Path) -> None:
+def keep_confounds(manifest: Manifest) -> dict[str, Any]:
+    """Test a corpus for confounds, and record what was found in `confounds.json`, for people in `confounds.md`."""
+    report, path = confounds.check(manifest), manifest.root / CONFOUNDS
     if not path.exists() or read_json(path) != report:
         write_json(path, report)
+    text, page = confounds.markdown(report), manifest.root / PAGE
+    if not page.exists() or page.read_text(encoding="utf-8") != text:
+        write_text(page, text)
+    return report

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 from tune_accent.base.errors import DataError
 from tune_accent.base.files import canonical_json, sha256_bytes, write_bytes, write_text
@@ -38,6 +38,8 @@ class Utterance:
     birth_state: str | None = None
     session: str | None = None
     audio_sha256: str | None = None  # of the audio file: with it, the hash of the manifest covers the sound
+    snr_db: float | None = None  # speech to noise, estimated at import
+    clipping: float | None = None  # share of the original's samples at full scale
 
     def to_json(self) -> str:
         """One canonical JSON line without line end; optional fields that are None are left out."""
@@ -46,6 +48,8 @@ class Utterance:
 
 _TEXTS = {"utt_id", "audio_path", "speaker", "accent", "text", "source"}
 _MAYBE_TEXTS = {"text_id", "gender", "birth_state", "session", "audio_sha256"}
+_NUMBERS = ("duration_s", "start_s", "snr_db", "clipping")
+_MEASURED = {"snr_db": (-200.0, 200.0, "dB from -200 to 200"), "clipping": (0.0, 1.0, "a share from 0 to 1")}
 _FIELDS = tuple(item.name for item in fields(Utterance))
 _REQUIRED = _FIELDS[: _FIELDS.index("age")]
 
@@ -177,7 +181,7 @@ def _row(line: bytes, where: str) -> Utterance:
         what = f"field {missing[0]!r} is missing" if missing else f"field {unknown[0]!r} is not known"
         raise DataError(what, where=where, fix=f"fields: {', '.join(_FIELDS)}")
     _check_fields(value, where)
-    return Utterance(**{**value, "duration_s": float(value["duration_s"]), "start_s": float(value["start_s"])})
+    return Utterance(**value | {key: float(value[key]) for key in _NUMBERS if value.get(key) is not None})
 
 
 def _check_fields(value: Mapping[str, Any], where: str) -> None:
@@ -199,7 +203,14 @@ def _rule_broken(key: str, item: object) -> str | None:
         return None if item is None or (type(item) is int and 0 <= item < 150) else "must be a whole number of years, or null"
     if key == "sampling_rate":
         return None if type(item) is int and 1_000 <= item <= 768_000 else "must be a whole number of Hz from 1000 to 768000"
+    if key in _MEASURED:
+        low, high, words = _MEASURED[key]
+        return None if item is None or (_is_number(item) and low <= item <= high) else f"must be {words}, or null"
     return _seconds_rule_broken(item, positive=key == "duration_s")
+
+
+def _is_number(item: object) -> TypeGuard[int | float]:
+    return isinstance(item, int | float) and not isinstance(item, bool)
 
 
 def _is_text(item: object) -> bool:
@@ -212,7 +223,7 @@ def _is_text(item: object) -> bool:
 
 
 def _seconds_rule_broken(item: object, positive: bool) -> str | None:
-    if isinstance(item, bool) or not isinstance(item, int | float) or not abs(item) <= MAX_SECONDS:
+    if not _is_number(item) or not abs(item) <= MAX_SECONDS:
         return f"must be a number of seconds, at most {MAX_SECONDS:.0f}"
     if item < 0 or (positive and item == 0):
         return "must be greater than 0" if positive else "must not be negative"

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from tune_accent.data.audio import Wave, read_audio, set_loudness
 from tune_accent.data.codec import Codec, Codes, fit_codec
 from tune_accent.data.corpus import Corpus
 from tune_accent.data.manifest import Utterance
+from tune_accent.data.transforms import RECIPE, TRAIN_COPY, Copy, copies_of, transformed
 
 FORMAT = 1
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "soundfile", "soxr", "pyloudnorm")  # their versions can change a bit of the cache
 COLUMNS = ("utt_id", "speaker", "accent", "text_id", "gender", "split", "fold")
+COPY_OF = "copy_of"
 TABLE, META, CODEC = "table.json", "prepared.json", "codec"
 MAX_FIT_UTTERANCES = 2_000  # that the codec is fitted on
 Embed = Callable[[Wave], npt.NDArray[np.float32]]
@@ -42,7 +45,8 @@ class Prepared:
     """A mapped cache of N utterances; row i of everything is row i of `table`.
 
     Attributes:
-        table: utt_id, speaker, accent, text_id (nullable), gender (nullable), split, fold (-1: in a gap).
+        table: utt_id, speaker, accent, text_id (nullable), gender (nullable), split, fold (-1: in a gap). Only where `data.transforms` makes
+            copies, these come last, with split `transforms.TRAIN_COPY` and the utt_id of their original in a column `copy_of` (else null).
         codes: (frames of all utterances, 16) int16.
         frame_offsets: (N + 1,) int64; utterance i has frames [offset i, offset i + 1).
         text_tokens: int32, of all utterances.
@@ -129,7 +133,7 @@ def open_prepared(folder: Path) -> Prepared:
         columns = read_json(folder / TABLE)
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
         return Prepared(
-            table=pd.DataFrame({name: columns[name] for name in COLUMNS}),
+            table=pd.DataFrame({name: columns[name] for name in (*COLUMNS, *({COPY_OF} & columns.keys()))}),
             **arrays,
             gate_accents=tuple(meta["gate_accents"]),
             held_fold=int(meta["held_fold"]),
@@ -146,7 +150,8 @@ _ARRAYS = ("codes", "frame_offsets", "text_tokens", "text_offsets", "speaker_emb
 
 
 def _request(corpus: Corpus, cfg: schema.Data, seed: int, embedder: str) -> dict[str, Any]:
-    return {
+    copied = {"transforms": cfg.transforms.model_dump(mode="json") | {"recipe": RECIPE}} if cfg.transforms.copies else {}
+    return copied | {
         "format": FORMAT,
         "manifest": corpus.manifest.sha256,
         "splits": corpus.splits.sha256,
@@ -183,10 +188,17 @@ def _fill(
 ) -> None:
     codec = fit_codec(cfg.codec, _fit_waves(corpus, cfg, seed, progress), seed)
     codec.save(folder / CODEC)
-    rows = corpus.manifest.rows
-    _save_speech(folder, codec, waves(corpus, rows, cfg, "encoding speech", progress), embed)
-    _save_ragged(folder, "text_tokens", "text_offsets", [np.asarray(tokenize(row.text), dtype=np.int32) for row in rows])
-    write_json(folder / TABLE, _table(corpus))
+    copies = copies_of(corpus.manifest.rows, corpus.splits, cfg.transforms)
+    copied = [copy.original for copy in copies]
+    sources = waves(corpus, copied, cfg, "transforming speech", progress)
+    sound = chain(
+        waves(corpus, corpus.manifest.rows, cfg, "encoding speech", progress),
+        transformed(copies, sources, cfg.transforms, cfg.loudness_lufs, seed),
+    )
+    _save_speech(folder, codec, sound, embed)
+    texts = [np.asarray(tokenize(row.text), dtype=np.int32) for row in (*corpus.manifest.rows, *copied)]
+    _save_ragged(folder, "text_tokens", "text_offsets", texts)
+    write_json(folder / TABLE, _table(corpus, copies))
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     head = {"codec_fingerprint": codec.fingerprint, "codebook_size": codec.codebook_size, "request": request}
     splits = {"gate_accents": list(corpus.splits.gate_accents), "held_fold": corpus.splits.held_fold}
@@ -238,9 +250,13 @@ def _save_ragged(folder: Path, values: str, offsets: str, parts: Sequence[npt.ND
     np.save(folder / f"{offsets}.npy", np.cumsum([0, *map(len, parts)], dtype=np.int64), allow_pickle=False)
 
 
-def _table(corpus: Corpus) -> dict[str, list[Any]]:
-    rows = corpus.manifest.rows
+def _table(corpus: Corpus, copies: Sequence[Copy]) -> dict[str, list[Any]]:
+    originals = corpus.manifest.rows
+    rows = [*originals, *(copy.original for copy in copies)]
     columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in COLUMNS[:5]}
-    columns["split"] = [corpus.splits.split[row.speaker] for row in rows]
+    columns["split"] = [corpus.splits.split[row.speaker] for row in originals] + [TRAIN_COPY] * len(copies)
     columns["fold"] = [corpus.splits.fold[row.utt_id] for row in rows]
+    if copies:
+        columns["utt_id"][len(originals) :] = [copy.utt_id for copy in copies]
+        columns[COPY_OF] = [None] * len(originals) + [copy.original.utt_id for copy in copies]
     return columns

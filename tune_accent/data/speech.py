@@ -14,6 +14,7 @@ import pandas as pd
 
 from tune_accent.base.errors import DataError
 from tune_accent.config.schema import NullBatch, Training
+from tune_accent.data.transforms import copy_rows
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,14 @@ class SpeechSampler:
     """
 
     def __init__(self, table: pd.DataFrame, held_fold: int, training: Training) -> None:
-        self.rows = training_rows(table, held_fold)
+        originals = training_rows(table, held_fold)
+        self.original_of = copy_rows(table)
+        self.rows = np.concatenate([originals, np.array(sorted(self.original_of), dtype=originals.dtype)])
         self.training = training
         chosen = table.iloc[self.rows]
         speakers = chosen["speaker"].to_numpy()
+        voices = table["speaker"].to_numpy()[originals]
+        self.voices_of = {name: originals[voices == name] for name in sorted(set(voices))}
         self.rows_of = {name: self.rows[speakers == name] for name in sorted(set(speakers))}
         grouped = chosen.groupby("accent")["speaker"].unique()
         self.speakers_of = {str(accent): sorted(map(str, names)) for accent, names in grouped.items()}
@@ -61,7 +66,7 @@ class SpeechSampler:
         self._check()
 
     def _check(self) -> None:
-        lonely = [name for name, rows in self.rows_of.items() if len(rows) < 2]
+        lonely = [name for name, rows in self.voices_of.items() if len(rows) < 2]
         if lonely:
             raise DataError(
                 f"training speakers with a single utterance outside the held fold: {', '.join(lonely[:5])}",
@@ -89,8 +94,9 @@ class SpeechSampler:
             yield StepRows(accented, voices, self._null_rows(rng, self.training.null_batch))
 
     def _other_row(self, row: int, rng: np.random.Generator) -> int:
-        others = self.rows_of[self.speaker_of[int(row)]]
-        return int(rng.choice(others[others != row]))
+        own = self.original_of.get(int(row), int(row))
+        others = self.voices_of[self.speaker_of[int(row)]]
+        return int(rng.choice(others[others != own]))
 
     def _null_rows(self, rng: np.random.Generator, shape: NullBatch) -> np.ndarray:
         eligible = [accent for accent, names in self.speakers_of.items() if len(names) >= 2]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tune_accent.evaluation.bootstrap import SHARE, Bounds, speaker_counts, speaker_interval
+from tune_accent.evaluation.bootstrap import Bounds, freedom, posterior_counts, posterior_interval
 from tune_accent.evaluation.figures import Figure
-from tune_accent.evaluation.probes import Design, Probe, choose, fit
+from tune_accent.evaluation.probes import Design, Probe, choose, fit_chosen
 from tune_accent.evaluation.protocol import Protocol
 from tune_accent.evaluation.table import Floats, Ints, Rows
 
@@ -32,6 +33,21 @@ class Confusions:
         taken = np.ones((1, len(self.accent))) if counts is None else counts
         classes = range(self.predicted.shape[1])
         return np.stack([taken[:, self.accent == a] @ self.predicted[self.accent == a] for a in classes], axis=1)
+
+    @property
+    def with_pseudo(self) -> Confusions:
+        """With two pseudo-speakers of each accent added, who have as many utterances as its mean speaker: K never recognised, K always."""
+        classes = self.predicted.shape[1]
+        heard = self.matrix()[0].sum(axis=1) / np.maximum(np.bincount(self.accent, minlength=classes), 1)
+        right = np.diag(heard)
+        wrong = (heard[:, None] - right) / (classes - 1)
+        predicted = np.concatenate([self.predicted, wrong, right])
+        return Confusions(predicted, np.concatenate([self.accent, np.tile(np.arange(classes), 2)]))
+
+    def posterior(self, mass: float, resamples: int, seed: np.random.SeedSequence) -> Floats:
+        """Confusion matrices (resamples, K, K) of the Bayesian bootstrap, where the pseudo-speakers of an accent are worth `mass` speakers."""
+        every = self.with_pseudo
+        return every.matrix(posterior_counts(self.accent, every.accent[len(self.accent) :], mass, resamples, seed))
 
 
 def macro_f1(matrix: Floats) -> Floats:
@@ -62,12 +78,12 @@ def inner_groups(rows: Rows, at: Ints) -> Ints:
 
 
 def fit_accent(rows: Rows, protocol: Protocol, others: list[Design]) -> tuple[Probe, int, list[Probe]]:
-    """Fit the accent probe and choose its strength by cross-validation grouped by speaker, on train speakers only.
+    """Choose the strength of the accent probe by cross-validation grouped by speaker, on train speakers only, and fit it at this one.
 
     Args:
         rows: canonical rows.
         protocol: for the grid of strengths.
-        others: further designs to fit in the same pass.
+        others: further designs to fit at the same strength.
 
     Returns:
         The probe, the index of its strength, the probes of `others`.
@@ -76,10 +92,14 @@ def fit_accent(rows: Rows, protocol: Protocol, others: list[Design]) -> tuple[Pr
     labels, groups, classes = gate_position(rows, at), inner_groups(rows, at), len(rows.gate)
     folds = [groups == fold for fold in np.unique(groups)]
     inner = [Design(rows.z, labels[~held], classes, at[~held]) for held in folds]
-    probes = fit([Design(rows.z, labels, classes, at), *inner, *others], protocol.c_grid)
-    logits = [probe.logits(rows.z[at[held]]) for probe, held in zip(probes[1 : 1 + len(inner)], folds, strict=True)]
-    strength = choose(logits, [labels[held] for held in folds], len(protocol.c_grid))
-    return probes[0], strength, probes[1 + len(inner) :]
+    outer = [Design(rows.z, labels, classes, at), *others]
+
+    def pick(probes: Sequence[Probe]) -> list[int]:
+        logits = [probe.logits(rows.z[at[held]]) for probe, held in zip(probes, folds, strict=True)]
+        return [choose(logits, [labels[held] for held in folds], len(protocol.c_grid))] * len(outer)
+
+    chosen, probes = fit_chosen(outer, inner, protocol.c_grid, pick)
+    return probes[0], chosen[0], probes[1:]
 
 
 def tally(rows: Rows, at: Ints, predicted: Ints, weight: float = 1.0) -> Floats:
@@ -116,7 +136,7 @@ def accent_figures(
     n, classes = len(found.accent), matrix.shape[-1]
     f1, balanced = float(macro_f1(matrix)[0]), float(recalls(matrix)[0].mean())
     chance, p = _null(found, f1, protocol.permutations, seeds[1])
-    f1_bounds, balanced_bounds = _intervals(found, protocol, seeds[0])
+    f1_bounds, balanced_bounds = accent_intervals(found, protocol, seeds[0])
     return (
         Figure(f1, *f1_bounds, chance=chance, n=n, p=p),
         Figure(balanced, *balanced_bounds, chance=1.0 / classes, n=n),
@@ -124,14 +144,15 @@ def accent_figures(
 
 
 def recall_figures(found: Confusions, protocol: Protocol, seed: np.random.SeedSequence) -> list[Figure]:
-    """Recall of each gate accent, with its interval over the speakers of that accent."""
+    """Recall of each gate accent, with its interval over the speakers of that accent and one pseudo-speaker."""
     classes = found.predicted.shape[1]
     values = recalls(found.matrix())[0]
+    sizes = np.bincount(found.accent, minlength=classes)
     bounds: list[Bounds] = [(None, None)] * classes
     if protocol.intervals:
-        replicates = recalls(found.matrix(speaker_counts(found.accent, protocol.bootstrap, seed)))
-        bounds = [speaker_interval(replicates[:, a], found.accent[found.accent == a], SHARE) for a in range(classes)]
-    sizes = np.bincount(found.accent, minlength=classes)
+        replicates = recalls(found.posterior(1.0, protocol.bootstrap, seed))
+        degrees = np.where(sizes > 1, np.inf, 0.0)
+        bounds = [posterior_interval(replicates[:, a], float(values[a]), float(degrees[a])) for a in range(classes)]
     return [Figure(float(values[a]), *bounds[a], chance=1.0 / classes, n=int(sizes[a])) for a in range(classes)]
 
 
@@ -143,12 +164,20 @@ def permuted_f1(found: Confusions, permutations: int, seed: np.random.SeedSequen
     return macro_f1(hot.transpose(0, 2, 1) @ found.predicted)
 
 
-def _intervals(found: Confusions, protocol: Protocol, seed: np.random.SeedSequence) -> tuple[Bounds, Bounds]:
+def accent_intervals(found: Confusions, protocol: Protocol, seed: np.random.SeedSequence) -> tuple[Bounds, Bounds]:
+    """Intervals of macro-F1 and of balanced accuracy, over the speakers and one pseudo-speaker in all: 1/K of one in each accent.
+
+    A whole one in each accent would pull the figure to the middle by more than its standard error. A K-th does not make up for the (n - 1)/(n + 1) by which
+    the Bayesian bootstrap understates the variance inside an accent: hence quantiles of t here, and those of the normal for a recall.
+    """
     if not protocol.intervals:
         return (None, None), (None, None)
-    replicates = found.matrix(speaker_counts(found.accent, protocol.bootstrap, seed))
-    balanced = recalls(replicates).mean(axis=-1)
-    return speaker_interval(macro_f1(replicates), found.accent, SHARE), speaker_interval(balanced, found.accent, SHARE)
+    matrix, degrees = found.matrix(), freedom(found.accent)
+    replicates = found.posterior(1.0 / matrix.shape[-1], protocol.bootstrap, seed)
+    return (
+        posterior_interval(macro_f1(replicates), float(macro_f1(matrix)[0]), degrees),
+        posterior_interval(recalls(replicates).mean(axis=-1), float(recalls(matrix)[0].mean()), degrees),
+    )
 
 
 def _null(found: Confusions, f1: float, permutations: int, seed: np.random.SeedSequence) -> tuple[float, float | None]:

@@ -6,8 +6,13 @@ depend only on the speakers' accents and the seed, so two figures of the same sp
 Five speakers per accent are few: the plain percentile bootstrap understates their variance by (n - 1)/n and takes normal quantiles. So n - 1
 speakers are drawn and count n/(n - 1) each (Rao, Wu & Yue 1992), and quantiles are those of Student's t (Hesterberg 2015, The American
 Statistician 69:371). Percentiles cannot leave the range of two or three speakers, and ± t·se does not see skewness: each bound is the wider.
-Not covered: variation of the probe's training set, of the split, of the training seed. Near the ceiling (F1 over .9), where most speakers are
-recognised without an error, five speakers per accent cannot show how bad a bad one is, and intervals cover about 82 %.
+
+Shares of right answers have a ceiling, near which most speakers make no error: no resampling of five of them shows how bad a bad one is, and the
+intervals above cover 82 % at F1 .93. So figures of accents take the Bayesian bootstrap (Rubin 1981, Ann. Stat. 9:130) with a prior of a pseudo-speaker
+whom the probe always gets wrong and one whom it always gets right, half a speaker each. Were speakers right or wrong as a whole, this would be the Jeffreys
+interval of a share of speakers, which is the one to take for few of them near 0 or 1 (Brown, Cai & DasGupta 2001, Stat. Sci. 16:101).
+
+Not covered: variation of the probe's training set, of the split, of the training seed.
 """
 
 from __future__ import annotations
@@ -39,6 +44,27 @@ def speaker_counts(strata: Ints, resamples: int, seed: np.random.SeedSequence) -
     return counts
 
 
+def posterior_counts(strata: Ints, pseudo: Ints, mass: float, resamples: int, seed: np.random.SeedSequence) -> Floats:
+    """How much speakers and pseudo-speakers count in each draw of the Bayesian bootstrap, (resamples, speakers + pseudo-speakers).
+
+    Weights of a stratum are Dirichlet, of shape 1 for a speaker, and sum to its number of speakers.
+
+    Args:
+        strata: (speakers,) accent of each speaker.
+        pseudo: (pseudo-speakers,) accent of each pseudo-speaker.
+        mass: how many speakers those of a stratum are worth together.
+        resamples: how many.
+        seed: of the draws.
+    """
+    every = np.concatenate([strata, pseudo])
+    share = mass / np.bincount(pseudo)[pseudo]
+    counts = np.random.default_rng(seed).gamma(np.concatenate([np.ones(len(strata)), share]), size=(resamples, len(every)))
+    for stratum in np.unique(strata):
+        members = every == stratum
+        counts[:, members] *= np.count_nonzero(strata == stratum) / counts[:, members].sum(axis=1, keepdims=True)
+    return counts
+
+
 def freedom(strata: Ints) -> float:
     """Degrees of freedom of a mean over strata, by Satterthwaite (1946) for strata of equal variance; K(n - 1) where all have n; 0 where one has 1."""
     sizes = np.unique(strata, return_counts=True)[1].astype(np.float64)
@@ -67,6 +93,21 @@ def speaker_interval(replicates: Floats, strata: Ints, within: tuple[float, floa
     """95 % interval from replicates of `speaker_counts(strata, …)`; none where an accent has a single speaker."""
     degrees = freedom(strata)
     return interval(replicates, degrees, within) if degrees else (None, None)
+
+
+def posterior_interval(replicates: Floats, value: float, degrees: float) -> Bounds:
+    """95 % interval from replicates of `posterior_counts`: their percentiles, as in `interval`, and never without the value itself.
+
+    Args:
+        replicates: (resamples,).
+        value: of the figure; at 0 and 1 it is the bound (Brown, Cai & DasGupta 2001).
+        degrees: of freedom, infinite where the pseudo-speakers make up a whole speaker of every stratum; 0 gives no interval.
+    """
+    if not degrees:
+        return None, None
+    t = float(stdtrit(min(degrees, 1e9), 0.975))
+    low, high = np.quantile(replicates, [ndtr(-t), ndtr(t)])
+    return min(float(low), value), max(float(high), value)
 
 
 def stratified_mean(values: Floats, weights: Floats, strata: Ints, counts: Floats | None = None) -> Floats:

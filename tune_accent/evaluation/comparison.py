@@ -4,11 +4,15 @@ Speakers are the same people in both sides of a difference and in every seed of 
 speakers for all. Resampling them apart would let the variation between people average out over seeds, which it does not: seeds and speakers
 are crossed, not nested, and are resampled independently of each other (the pigeonhole bootstrap, Owen 2007, Ann. Appl. Stat. 1:386). It is
 slightly conservative: variation of a seed with a speaker is counted three times.
+
+Averages of accent figures have the pseudo-speakers that `evaluate` gives these (see `bootstrap`); in a difference the same ones would stand on both sides and say
+nothing. Where no speaker is told apart in either, the interval of a difference is a point.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +22,7 @@ from tune_accent.evaluation.bootstrap import (
     Bounds,
     freedom,
     interval,
+    posterior_counts,
     speaker_counts,
     speaker_interval,
     stratified_mean,
@@ -85,7 +90,7 @@ def hierarchical_interval(evaluations: Sequence[Evaluation], name: str, resample
     values = np.asarray([np.nan if figure.value is None else figure.value for figure in figures])
     if not np.isfinite(values).all():
         return Figure(None, reason=next(figure.reason for figure in figures if figure.value is None))
-    speakers = _Speakers(evaluations, name, resamples, seed)
+    speakers = _Speakers(evaluations, name, resamples, seed, pseudo=True)
     every = np.stack([speakers.replicates(evaluation) for evaluation in evaluations], axis=1)
     every = every[np.isfinite(every).all(axis=1)]
     seeds = np.zeros(len(values), dtype=np.int64)
@@ -96,6 +101,59 @@ def hierarchical_interval(evaluations: Sequence[Evaluation], name: str, resample
     bounds: Bounds = interval((counts * every).sum(axis=1), degrees, within) if degrees else (None, None)
     n = len(speakers.strata)
     return Figure(float(values.mean()), *bounds, chance=_mean([f.chance for f in figures]), n=n, most=most)
+
+
+def hierarchical_difference(
+    a: Sequence[Evaluation], b: Sequence[Evaluation], name: str, resamples: int = RESAMPLES, seed: int = 0
+) -> Figure:
+    """Mean over training seeds of figure `name` of `a` minus that of `b`, paired by seed, with a 95 % interval over seeds and speakers.
+
+    Pairs of seeds and speakers are crossed, as in `hierarchical_interval`: one index of speakers for every seed and both sides, one index of seeds
+    for both sides. What a seed or a speaker adds to both sides cancels.
+
+    Args:
+        a, b: evaluations of two configurations, one per training seed and in the same order of seeds, all of the same speakers; two seeds at least.
+        name: one of `COMPARABLE`.
+        resamples: of seeds and speakers.
+        seed: of the resamples.
+
+    Raises:
+        DataError: the evaluations are not of the same speakers.
+        ValueError: the sides differ in length, there are fewer than two seeds, or `name` is not comparable.
+    """
+    if len(a) != len(b) or len(a) < 2:
+        raise ValueError(f"a difference over seeds needs the same two seeds at least on both sides, got {len(a)} and {len(b)}")
+    _check([*a, *b], name)
+    figures = [evaluation.figures[name] for evaluation in (*a, *b)]
+    unknown = [figure.reason for figure in figures if figure.value is None]
+    if unknown:
+        return Figure(None, reason=unknown[0])
+    values = np.asarray([figure.value for figure in figures], dtype=np.float64)
+    differences = values[: len(a)] - values[len(a) :]
+    speakers = _Speakers([*a, *b], name, resamples, seed)
+    every = np.stack([speakers.replicates(one) - speakers.replicates(other) for one, other in zip(a, b, strict=True)], axis=1)
+    every = every[np.isfinite(every).all(axis=1)]
+    seeds = np.zeros(len(differences), dtype=np.int64)
+    counts = speaker_counts(seeds, len(every), np.random.SeedSequence(seed).spawn(3)[2]) / len(differences)
+    degrees = _degrees((counts @ differences).var(), freedom(seeds), every.mean(axis=1).var(), freedom(speakers.strata))
+    bounds: Bounds = interval((counts * every).sum(axis=1), degrees, (-1.0, 1.0)) if degrees else (None, None)
+    return Figure(float(differences.mean()), *bounds, chance=0.0, n=len(speakers.strata))
+
+
+def of_accent(evaluation: Evaluation, accent: str) -> Evaluation:
+    """The same evaluation with the speakers of one gate accent alone, and with its leakage: for the intervals of `hierarchical_interval` by accent.
+
+    Only `leakage_unseen` and `leakage_seen` are those of the accent.
+    """
+    place, detail, rows = evaluation.gate_accents.index(accent), evaluation.per_accent[accent], evaluation.speakers
+    kept = {one: at for one, at in rows.accent.items() if at == place}
+    own = replace(
+        rows,
+        accent=kept,
+        unseen={one: row for one, row in rows.unseen.items() if one in kept},
+        seen={one: row for one, row in rows.seen.items() if one in kept},
+    )
+    return replace(evaluation, leakage_unseen=detail.leakage_unseen, leakage_seen=detail.leakage_seen, speakers=own)
 
 
 def replicates(evaluation: Evaluation, name: str, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
@@ -111,46 +169,66 @@ def replicates(evaluation: Evaluation, name: str, resamples: int = RESAMPLES, se
 
 
 class _Speakers:
-    """One resample index for the speakers behind a figure: scored ones, train ones, or each apart."""
+    """One resample index for the speakers behind a figure: scored ones, train ones, or each apart.
 
-    def __init__(self, evaluations: Sequence[Evaluation], name: str, resamples: int, seed: int) -> None:
+    Speakers are taken in the order of their `number`, never by name.
+
+    Args:
+        evaluations, name, resamples, seed: as above.
+        pseudo: figures of accents have pseudo-speakers.
+    """
+
+    def __init__(self, evaluations: Sequence[Evaluation], name: str, resamples: int, seed: int, pseudo: bool = False) -> None:
         parts = ("leakage_unseen", "leakage_seen") if name == "leakage" else (name,)
-        accents = evaluations[0].speakers.accent
-        self.names = {part: sorted({one for e in evaluations for one in _rows(e, part)}) for part in parts}
+        accents, number = evaluations[0].speakers.accent, evaluations[0].speakers.number
+        order = sorted(accents, key=lambda one: number.get(one, 0))
+        held = {part: {one for e in evaluations for one in _rows(e, part)} for part in parts}
+        self.names = {part: [one for one in order if one in held[part]] for part in parts}
+        self.pseudo = pseudo and name in ("accent_f1", "accent_balanced_accuracy")
         self.counts: dict[str, Floats] = {}
         for part, child in zip(parts, np.random.SeedSequence(seed).spawn(2), strict=False):
             strata = np.asarray([accents[one] for one in self.names[part]])
-            self.counts[part] = speaker_counts(strata, resamples, child)
+            self.counts[part] = self.draw(strata, resamples, child)
         smallest = min(parts, key=lambda part: len(self.names[part]))
         self.strata: Ints = np.asarray([accents[one] for one in self.names[smallest]])
+
+    def draw(self, strata: Ints, resamples: int, seed: np.random.SeedSequence) -> Floats:
+        """How much each speaker counts, (resamples, speakers), followed by the pseudo-speakers if there are any."""
+        if not self.pseudo:
+            return speaker_counts(strata, resamples, seed)
+        classes = int(strata.max()) + 1
+        return posterior_counts(strata, np.tile(np.arange(classes), 2), 1.0 / classes, resamples, seed)
 
     def replicates(self, evaluation: Evaluation) -> Floats:
         """(resamples,); of a leakage whose draws hold only some of the speakers, NaN where a resample holds none of these."""
         found = []
         for part, names in self.names.items():
-            own = list(_rows(evaluation, part))
-            at = [names.index(one) for one in own]
-            strata = np.asarray([evaluation.speakers.accent[one] for one in own])
+            rows = _rows(evaluation, part)
+            at = [place for place, one in enumerate(names) if one in rows]
+            table = np.asarray([rows[names[place]] for place in at], dtype=np.float64)
+            strata = np.asarray([evaluation.speakers.accent[names[place]] for place in at])
+            statistic = _statistic(part, table, strata, evaluation.used.speakers, self.pseudo)
+            at += range(len(names), self.counts[part].shape[1])
             with np.errstate(invalid="ignore"):
-                found.append(_statistic(evaluation, part, strata)(self.counts[part][:, at]))
+                found.append(statistic(self.counts[part][:, at]))
         return np.asarray(np.max(found, axis=0))
 
 
-def _statistic(evaluation: Evaluation, name: str, strata: Ints) -> Callable[[Floats], Floats]:
-    rows = _rows(evaluation, name)
-    table = np.asarray(list(rows.values()), dtype=np.float64)
+def _statistic(name: str, table: Floats, strata: Ints, per_probe: int, pseudo: bool) -> Callable[[Floats], Floats]:
+    """From counts to figure `name`; `per_probe` speakers are told apart in a leakage probe."""
+    if name in ("accent_f1", "accent_balanced_accuracy"):
+        confusions = Confusions(table, strata).with_pseudo if pseudo else Confusions(table, strata)
+        if name == "accent_f1":
+            return lambda counts: macro_f1(confusions.matrix(counts))
+        return lambda counts: np.asarray(recalls(confusions.matrix(counts)).mean(axis=-1))
     if name == "text_drop":
         sides = [Confusions(table[:, side], strata) for side in (0, 1)]
         return lambda counts: macro_f1(sides[0].matrix(counts)) - macro_f1(sides[1].matrix(counts))
-    if name == "accent_f1":
-        return lambda counts: macro_f1(Confusions(table, strata).matrix(counts))
-    if name == "accent_balanced_accuracy":
-        return lambda counts: np.asarray(recalls(Confusions(table, strata).matrix(counts)).mean(axis=-1))
     if name == "leakage_raw":
         return lambda counts: stratified_mean(table, np.ones(len(table)), np.zeros_like(strata), counts) - 1.0 / len(table)
     if name == "leakage_auc":
         return lambda counts: stratified_mean(table, np.ones(len(table)), strata, counts)
-    return lambda counts: stratified_mean(table[:, 0], table[:, 1], strata, counts) - 1.0 / evaluation.used.speakers
+    return lambda counts: stratified_mean(table[:, 0], table[:, 1], strata, counts) - 1.0 / per_probe
 
 
 def _rows(evaluation: Evaluation, name: str) -> Mapping[str, object]:

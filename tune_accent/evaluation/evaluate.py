@@ -137,6 +137,7 @@ def _speakers(
         raw=_named(rows, raw.speaker, raw.recall.tolist()),
         auc=_named(rows, np.asarray(list(aucs)), aucs.values()),
         texts={} if sides is None else _named(rows, scored, ((tuple(a), tuple(b)) for a, b in texts)),
+        number=_named(rows, every, every.tolist()),
     )
 
 

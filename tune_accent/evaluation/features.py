@@ -7,7 +7,8 @@ Rows are taken as `StandardScaler` leaves them and shifted by their weighted mea
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -133,6 +134,13 @@ class Shared(Features):
         squares, self._axes = np.linalg.eigh(scaled.T @ scaled)
         shares = np.maximum(squares, 0.0) / total[heaviest] * total[:, None]
         self.spectrum = np.concatenate([shares, total[:, None]], axis=1)
+
+    def part(self, which: Sequence[int]) -> Shared:
+        """Some of the designs, in this order; they go on sharing the matrix."""
+        found = copy(self)
+        found.spectrum, found._offset = self.spectrum[which], self._offset[which]
+        found._stretch, found._centre = ({kind: x[which] for kind, x in own.items()} for own in (self._stretch, self._centre))
+        return found
 
     def product(self, coefficients: Reals) -> Reals:
         stretched, shift = self._stretched(coefficients)

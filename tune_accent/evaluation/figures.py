@@ -110,6 +110,7 @@ class Speakers:
         raw: recall among all unseen speakers at once.
         auc: AUC as the anchor; speakers without a pair are left out.
         texts: predictions with the texts allowed (mean over probes), and with the texts removed; empty where there is no text drop.
+        number: place in the order in which speakers are resampled, which is that of their utterances and not of their names.
     """
 
     accent: Mapping[str, int] = field(default_factory=dict)
@@ -119,6 +120,7 @@ class Speakers:
     raw: Mapping[str, float] = field(default_factory=dict)
     auc: Mapping[str, float] = field(default_factory=dict)
     texts: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
+    number: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -7,7 +7,7 @@ over accents. The unconditional Δ is measured too, to be shown beside its ceili
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from tune_accent.base.errors import DataError
 from tune_accent.evaluation.bootstrap import SHARE, Bounds, speaker_counts, speaker_interval, stratified_mean
 from tune_accent.evaluation.figures import Figure
-from tune_accent.evaluation.probes import Design, Probe, choose, fit
+from tune_accent.evaluation.probes import Design, Probe, choose, fit_chosen
 from tune_accent.evaluation.protocol import Protocol
 from tune_accent.evaluation.table import Floats, Ints, Rows
 
@@ -168,14 +168,21 @@ def _utterances(rows: Rows, own: Ints, count: int | None, held: int | None, gene
 
 def measure(rows: Rows, tasks: Sequence[Task], protocol: Protocol) -> Recalls:
     """Cross-fit every task, all probes in one pass, and collect the recall of each speaker."""
-    wanted = [(number, without) for number, task in enumerate(tasks) for without in _needed(rows, task)]
-    probes = fit([_design(rows, tasks[number], without) for number, without in wanted], protocol.c_grid)
-    fitted = dict(zip(wanted, probes, strict=True))
+    outer = [(number, frozenset((fold,))) for number, task in enumerate(tasks) for fold in task.held]
+    inner = [(number, pair) for number, task in enumerate(tasks) for pair in _pairs(rows, task)]
+
+    def pick(probes: Sequence[Probe]) -> list[int]:
+        found = dict(zip(inner, probes, strict=True))
+        return [_strength(rows, tasks[number], without, number, found, len(protocol.c_grid)) for number, without in outer]
+
+    designs, parts = ([_design(rows, tasks[number], without) for number, without in each] for each in (outer, inner))
+    chosen, probes = fit_chosen(designs, parts, protocol.c_grid, pick)
+    fitted = dict(zip(outer, zip(chosen, probes, strict=True), strict=True))
     total: dict[int, float] = {}
     times: dict[int, int] = {}
     for number, task in enumerate(tasks):
-        own = {without: probe for (owner, without), probe in fitted.items() if owner == number}
-        for speaker, recall in zip(task.speakers, _task_recalls(rows, task, own, len(protocol.c_grid)), strict=True):
+        own = {fold: fitted[number, frozenset((fold,))] for fold in task.held}
+        for speaker, recall in zip(task.speakers, _task_recalls(rows, task, own), strict=True):
             total[int(speaker)] = total.get(int(speaker), 0.0) + float(recall)
             times[int(speaker)] = times.get(int(speaker), 0) + 1
     speakers = np.asarray(sorted(total))
@@ -184,11 +191,27 @@ def measure(rows: Rows, tasks: Sequence[Task], protocol: Protocol) -> Recalls:
     return Recalls(speakers, recall, draws, rows.speaker_accent[speakers], len(tasks[0].speakers))
 
 
-def _needed(rows: Rows, task: Task) -> list[frozenset[int]]:
-    """Sets of folds that a probe of this task is fitted without: a scored one, and a scored one with an inner one."""
+def _pairs(rows: Rows, task: Task) -> list[frozenset[int]]:
+    """Pairs of folds, a scored one and an inner one, that a probe of the inner cross-validation is fitted without."""
     folds = [int(fold) for fold in np.unique(rows.fold[task.at])]
-    pairs = [frozenset((outer, inner)) for outer in task.held for inner in folds if inner != outer] if len(folds) > 2 else []
-    return list(dict.fromkeys([frozenset((outer,)) for outer in task.held] + pairs))
+    if len(folds) < 3:
+        return []
+    return list(dict.fromkeys(frozenset((outer, inner)) for outer in task.held for inner in folds if inner != outer))
+
+
+def _strength(
+    rows: Rows,
+    task: Task,
+    without: frozenset[int],
+    number: int,
+    probes: Mapping[tuple[int, frozenset[int]], Probe],
+    strengths: int,
+) -> int:
+    """Index of the strength of the probe that is fitted without a scored fold, by cross-validation over the other folds."""
+    labels, folds = np.searchsorted(task.speakers, rows.speaker[task.at]), rows.fold[task.at]
+    inner = [int(fold) for fold in np.unique(folds) if (number, without | {int(fold)}) in probes and fold not in without]
+    logits = [probes[number, without | {fold}].logits(rows.z[task.at[folds == fold]]) for fold in inner]
+    return choose(logits, [labels[folds == fold] for fold in inner], strengths)
 
 
 def _design(rows: Rows, task: Task, without: frozenset[int]) -> Design:
@@ -196,17 +219,15 @@ def _design(rows: Rows, task: Task, without: frozenset[int]) -> Design:
     return Design(rows.z, np.searchsorted(task.speakers, rows.speaker[at]), len(task.speakers), at)
 
 
-def _task_recalls(rows: Rows, task: Task, probes: dict[frozenset[int], Probe], strengths: int) -> Floats:
-    """Recall (M,) of each speaker over the scored rows; C by inner cross-validation over the other folds."""
+def _task_recalls(rows: Rows, task: Task, probes: Mapping[int, tuple[int, Probe]]) -> Floats:
+    """Recall (M,) of each speaker over the scored rows, by the strengths and probes fitted without each scored fold."""
     labels = np.searchsorted(task.speakers, rows.speaker[task.at])
     folds = rows.fold[task.at]
     hits, sizes = np.zeros(len(task.speakers)), np.zeros(len(task.speakers))
     for outer in task.held:
-        inner = [int(fold) for fold in np.unique(folds) if fold != outer and frozenset((outer, int(fold))) in probes]
-        logits = [probes[frozenset((outer, fold))].logits(rows.z[task.at[folds == fold]]) for fold in inner]
-        strength = choose(logits, [labels[folds == fold] for fold in inner], strengths)
         scored = folds == outer
-        predicted = probes[frozenset((outer,))].predict(rows.z[task.at[scored]], strength)
+        strength, probe = probes[outer]
+        predicted = probe.predict(rows.z[task.at[scored]], strength)
         hits += np.bincount(labels[scored], weights=predicted == labels[scored], minlength=len(hits))
         sizes += np.bincount(labels[scored], minlength=len(hits))
     return np.asarray(hits / sizes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-PROTOCOL_VERSION = 2  # raised whenever a number would change for the same representation and seed
+PROTOCOL_VERSION = 3  # raised whenever a number would change for the same representation and seed
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tune_accent.evaluation.bootstrap import SHARE, Bounds, speaker_counts, speaker_interval
+from tune_accent.evaluation.bootstrap import Bounds, posterior_counts, posterior_interval
 from tune_accent.evaluation.figures import Figure, SecondaryDetail
 from tune_accent.evaluation.probes import Design, Probe, fit
 from tune_accent.evaluation.protocol import Protocol
@@ -69,10 +69,11 @@ def _recalls(rows: Rows, others: list[int], c: float, protocol: Protocol, seed: 
 
 def _recall(speaker: Ints, hits: Floats, chance: float, protocol: Protocol, seed: np.random.SeedSequence) -> Figure:
     _, group, sizes = np.unique(speaker, return_inverse=True, return_counts=True)
-    own = np.bincount(group, weights=hits)
-    one = np.zeros(len(sizes), dtype=np.int64)
+    value = float(hits.mean())
     bounds: Bounds = None, None
-    if protocol.intervals:
-        counts = speaker_counts(one, protocol.bootstrap, seed)
-        bounds = speaker_interval(counts @ own / (counts @ sizes), one, SHARE)
-    return Figure(float(hits.mean()), *bounds, chance=chance, n=len(sizes))
+    if protocol.intervals and len(sizes) > 1:
+        own = np.append(np.bincount(group, weights=hits), (0.0, sizes.mean()))
+        one, pseudo = np.zeros(len(sizes), dtype=np.int64), np.zeros(2, dtype=np.int64)
+        counts = posterior_counts(one, pseudo, 1.0, protocol.bootstrap, seed)
+        bounds = posterior_interval(counts @ own / (counts @ np.append(sizes, [sizes.mean()] * 2)), value, np.inf)
+    return Figure(value, *bounds, chance=chance, n=len(sizes))

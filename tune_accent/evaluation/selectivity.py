@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tune_accent.evaluation.accent import Confusions, fit_accent, macro_f1
+from tune_accent.evaluation.accent import Confusions, accent_intervals, fit_accent, macro_f1
 from tune_accent.evaluation.bootstrap import SHARE, Bounds, speaker_counts, speaker_interval
 from tune_accent.evaluation.figures import Figure
 from tune_accent.evaluation.leakage import eligible
-from tune_accent.evaluation.probes import Design, fit, one_blas_thread
+from tune_accent.evaluation.probes import ROUGH, Design, fit, one_blas_thread
 from tune_accent.evaluation.protocol import Protocol
 from tune_accent.evaluation.table import Ints, Rows, read_rows
 
@@ -82,7 +82,7 @@ def selectivity(
         table: N rows, as for `evaluate`.
         protocol: how to measure.
         seed: of the control tasks and the bootstrap.
-        repeats: control tasks.
+        repeats: control tasks; the smallest possible p is 1/(repeats + 1). Each costs as much as a probe of the true accents or more.
 
     Raises:
         DataError: the input breaks a rule; the message names the speaker, accent or rows.
@@ -128,14 +128,14 @@ def _random_accents(rows: Rows, repeats: int, generator: np.random.Generator) ->
 
 
 def _confusions(rows: Rows, side: Side, labellings: Sequence[Ints], strength: float) -> list[Confusions]:
-    """Predictions by scored speaker for each labelling, by probes fitted with its labels."""
+    """Predictions by scored speaker for each labelling, by probes fitted with its labels: the true ones first and to the last digit, controls roughly."""
     classes = len(rows.gate)
     speakers = np.unique(rows.speaker[np.concatenate([scored for _, scored in side])])
     known = [rows.z[at] for at, _ in side]
-    probes = fit(
-        [Design(z, labels[rows.speaker[at]], classes) for labels in labellings for z, (at, _) in zip(known, side, strict=True)],
-        (strength,),
-    )
+    designs = [
+        Design(z, labels[rows.speaker[at]], classes) for labels in labellings for z, (at, _) in zip(known, side, strict=True)
+    ]
+    probes = fit(designs[: len(side)], (strength,)) + fit(designs[len(side) :], (strength,), ROUGH)
     found = []
     for number, labels in enumerate(labellings):
         predicted = np.zeros((len(speakers), classes))
@@ -169,7 +169,7 @@ def _intervals(found: Sequence[Confusions], protocol: Protocol, seed: np.random.
     shares = speaker_counts(np.zeros(len(each), dtype=np.int64), protocol.bootstrap, seeds[1]) / len(each)
     theirs = np.asarray(np.einsum("tb,bt->b", np.stack(each), shares))
     return (
-        speaker_interval(ours, accents, SHARE),
+        accent_intervals(found[0], protocol, seeds[0])[0],
         speaker_interval(theirs, accents, SHARE),
         speaker_interval(ours - theirs, accents, (-1.0, 1.0)),
     )

@@ -25,7 +25,15 @@ NEWTON_STEPS = 60
 CG_STEPS = 300
 
 
-def solve(features: Features, target: Floats, weight: Floats, present: Bools, strengths: Floats) -> Floats:
+def solve(
+    features: Features,
+    target: Floats,
+    weight: Floats,
+    present: Bools,
+    strengths: Floats,
+    start: Floats | None = None,
+    rough: float = 1.0,
+) -> Floats:
     """Fit P designs at S strengths.
 
     Args:
@@ -34,14 +42,19 @@ def solve(features: Features, target: Floats, weight: Floats, present: Bools, st
         weight: (P, n) row weights, zero in rows that a design does not have.
         present: (P, K) classes that occur in the design; absent ones keep coefficients of (nearly) zero and never win.
         strengths: (S,) inverse L2 strengths C, ascending.
+        start: (P, r + 1, S, K) coefficients to begin with, which sum to zero over classes; None begins with zeros.
+        rough: by how much the gradient that is left may exceed the tolerances.
 
     Returns:
         (P, r + 1, S, K) coefficients, the intercept last.
     """
     coefficients = np.zeros((*features.spectrum.shape, len(strengths), target.shape[2]))
     logits = np.zeros((*weight.shape, len(strengths), target.shape[2]))
+    if start is not None:
+        coefficients += start
+        logits += _with_last(features.product(coefficients[..., :-1]))
     size = np.full((len(weight), len(strengths)), np.inf)
-    tolerance = np.maximum(TOLERANCE, RELATIVE * weight.sum(axis=1)[:, None] * strengths)
+    tolerance = rough * np.maximum(TOLERANCE, RELATIVE * weight.sum(axis=1)[:, None] * strengths)
     first = 0  # small strengths are solved first
     for _ in range(NEWTON_STEPS):
         rest = np.s_[:, :, first:]

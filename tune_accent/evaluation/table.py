@@ -131,7 +131,9 @@ def _check_finite(values: Floats, ids: pd.Series[Any]) -> None:
     if len(bad):
         some = ", ".join(repr(str(ids.iloc[i])) for i in bad[:3]) + (", …" if len(bad) > 3 else "")
         raise DataError(
-            f"{len(bad)} rows hold NaN or infinity: {some}", where="z", fix="the representation diverged; leave it out"
+            f"{len(bad)} rows hold NaN or infinity: {some}",
+            where="z",
+            fix="give every utterance finite values: the model may have diverged, or the recording may be silent or broken; or leave these rows out",
         )
 
 

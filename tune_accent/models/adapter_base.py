@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from tune_accent.base.checksums import NAME as CHECKSUMS
-from tune_accent.base.checksums import check_folder
+from tune_accent.base.checksums import check_folder, write_checksums
 from tune_accent.base.errors import ModelError
-from tune_accent.base.files import read_json
+from tune_accent.base.files import read_json, write_folder, write_json
 from tune_accent.config.schema import Count, Experiment, Section, Tiny
 
 NAME = "base.json"
@@ -56,6 +57,31 @@ def adapter_base(spec: Experiment, fingerprint: str) -> AdapterBase:
         codewords=getattr(spec.data.codec, "codewords", 2048),
         data_root=spec.data.root,
     )
+
+
+def write_adapter(checkpoint: Path, base: AdapterBase, target: Path, card: str) -> None:
+    """Make an adapter folder of a checkpoint: whole or not at all, with checksums; one that is there is replaced.
+
+    Args:
+        checkpoint: of a finished epoch (training/checkpoint.py), checked before anything is copied.
+        base: what it was trained on.
+        target: the folder.
+        card: Markdown of its README.md.
+
+    Raises:
+        DataError: the checkpoint is damaged; what was at `target` stays.
+    """
+    check_folder(checkpoint)
+
+    def fill(folder: Path) -> None:
+        for file in sorted((checkpoint / "adapter").glob("*")):
+            shutil.copyfile(file, folder / file.name)
+        shutil.copyfile(checkpoint / HEADS, folder / HEADS)
+        write_json(folder / NAME, base.model_dump(mode="json"))
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        write_checksums(folder)
+
+    write_folder(target, fill)
 
 
 def read_base(folder: Path) -> AdapterBase:

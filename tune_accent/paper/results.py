@@ -202,6 +202,8 @@ class PaperResults:
         environment: of this machine (`tracking.provenance.environment`, with the git diff, CUDA and cuDNN).
         hashes: SHA-256 of spec, manifest, splits, cache, backbone, taken before anything ran.
         commands: the exact command lines, search and paper run.
+        notes: what was left out, in words.
+        metric, goal: of the search.
     """
 
     name: str
@@ -224,6 +226,8 @@ class PaperResults:
     hashes: Mapping[str, str]
     commands: Sequence[str]
     notes: Sequence[str] = field(default=())
+    metric: str = "score"
+    goal: str = "maximize"
 
     def tested_of(self, arm: str) -> list[TestedRun]:
         """The tested runs of an arm, by seed."""

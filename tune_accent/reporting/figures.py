@@ -65,7 +65,11 @@ def draw_heat_map(heat: HeatMap, name: str, alt: str) -> Picture:
         name: file name without ending.
         alt: what the picture says, in words.
     """
-    canvas = heat_canvas(heat)
+    return as_picture(heat_canvas(heat), name, alt)
+
+
+def as_picture(canvas: Canvas, name: str, alt: str) -> Picture:
+    """Both forms of a drawn canvas, without date or program name: equal drawings give equal bytes."""
     return Picture(name, alt, _bytes(canvas, "png"), _bytes(canvas, "pdf"))
 
 

@@ -41,7 +41,30 @@ class Table:
     def right(self) -> tuple[bool, ...]:
         """Whether each column holds numbers."""
         cells = [[row[place] for row in self.rows] for place in range(len(self.columns))]
-        return tuple(any(column) and all(_is_number(cell) for cell in column) for column in cells)
+        return tuple(any(column) and all(is_number(cell) for cell in column) for column in cells)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table in two forms: as people read it, and with its exact values.
+
+    Attributes:
+        name: file name without ending.
+        table: what is read; its caption says what the numbers are.
+        records: what is computed with: the same keys in every record; more columns than the table, or other rows, are allowed.
+        notes: below the table, one sentence each.
+    """
+
+    name: str
+    table: Table
+    records: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
+
+
+def sheet_markdown(sheet: Sheet) -> str:
+    """The table as Markdown, its notes below it."""
+    notes = "".join(f"\n{escape_markdown(note)}\n" for note in sheet.notes)
+    return to_markdown(sheet.table) + notes
 
 
 def number(value: float | None, *, signed: bool = False, digits: int = 3) -> str:
@@ -110,5 +133,6 @@ def _aligned(text: str, width: int, right: bool) -> str:
     return text.rjust(width) if right else text.ljust(width)
 
 
-def _is_number(cell: str) -> bool:
-    return cell in ("", MISSING) or re.fullmatch(r"[+-]?\d[\d., ]*( \[[-+\d., ]+\])?", cell) is not None
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a number, with interval or standard deviation or not, or none."""
+    return cell in ("", MISSING) or re.fullmatch(r"[+-]?\d[\d., ]*( ± \d[\d.]*)?( \[[-+\d., ]+\])?", cell) is not None

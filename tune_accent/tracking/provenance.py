@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import tune_accent
+from tune_accent.base.files import sha256_bytes
 
 # Versions that can change a figure of a trial or a decision of the search.
 DECISIVE = (
@@ -29,6 +30,7 @@ DECISIVE = (
     "torch",
     "transformers",
 )
+MAX_DIFF = 200_000  # bytes of `git diff` that are kept
 
 
 def environment() -> dict[str, Any]:
@@ -67,12 +69,29 @@ def decisive(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit and whether tracked files differ from it; None outside a checkout."""
+    """Commit and whether tracked files differ from it; None outside a checkout.
+
+    Where they differ also `diff` (text of `git diff HEAD`, its first `MAX_DIFF` bytes), `diff_bytes` and `diff_sha256` of the whole of it.
+    Files that git does not track are no part of it.
+    """
     commit = _output(["git", "-C", str(folder), "rev-parse", "HEAD"])
     if commit is None:
         return None
     changes = _output(["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"])
-    return {"commit": commit, "dirty": bool(changes)}
+    return {"commit": commit, "dirty": bool(changes), **(_diff(folder) if changes else {})}
+
+
+def _diff(folder: Path) -> dict[str, Any]:
+    """The changes of tracked files, whatever the person's own settings of git; blobs by full name, so that the hash covers binary files."""
+    plain = ["--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "--src-prefix=a/", "--dst-prefix=b/"]
+    whole = _bytes(["git", "-C", str(folder), "diff", "HEAD", *plain])
+    if whole is None:
+        return {}
+    return {
+        "diff": whole[:MAX_DIFF].decode("utf-8", errors="replace"),
+        "diff_bytes": len(whole),
+        "diff_sha256": sha256_bytes(whole),
+    }
 
 
 def processor() -> str:
@@ -93,8 +112,14 @@ def gpus() -> list[dict[str, str]]:
 
 
 def _output(command: list[str]) -> str | None:
+    found = _bytes(command)
+    return None if found is None else found.decode("utf-8", errors="replace").strip()
+
+
+def _bytes(command: list[str]) -> bytes | None:
+    """What a command writes; None where there is no such command, or it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout if done.returncode == 0 else None

@@ -20,7 +20,7 @@ class Heads:
         table: accent embeddings e_a, zero at step 0.
         z: pooled hidden state → z.
         classifier: z → accent.
-        adversary: z, accent → speaker.
+        adversary: z, accent → speaker; unconditionally z, 0 → speaker.
     """
 
     accents: tuple[str, ...]
@@ -45,13 +45,13 @@ class Heads:
 
 
 def build_heads(
-    accents: Sequence[str], speakers_of_accent: Mapping[int, Sequence[int]], hidden: int, embedding: int, objective: Objective
+    accents: Sequence[str], speakers_of_group: Mapping[int, Sequence[int]], hidden: int, embedding: int, objective: Objective
 ) -> Heads:
     """Fresh heads from torch's current seed.
 
     Args:
         accents: names, in label order.
-        speakers_of_accent: accent number → numbers of its training speakers.
+        speakers_of_group: number of a group, within which the adversary tells speakers apart → numbers of its training speakers.
         hidden: width H of the trunk; pooled states have 2H values.
         embedding: width of the talker's input embeddings.
         objective: z's width.
@@ -61,5 +61,5 @@ def build_heads(
         AccentTable(len(accents), embedding),
         ZHead(2 * hidden, objective.z_dim),
         AccentHead(objective.z_dim, len(accents)),
-        SpeakerAdversary(objective.z_dim, speakers_of_accent),
+        SpeakerAdversary(objective.z_dim, speakers_of_group),
     )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tune_accent.config.schema import Experiment
+from tune_accent.config.schema import Experiment, Objective
 from tune_accent.data.prepared import Prepared
 from tune_accent.data.speech import training_rows
 from tune_accent.models.backbone import Backbone
@@ -35,10 +35,10 @@ class TrialData:
         speech: the prepared cache.
         backbone: the frozen model.
         language: the language of every prefix.
-        accents: names in label order; `accent_labels` (N,) int64 numbers the rows.
+        accents: names in label order; `accent_labels` (N,) int64 numbers the rows, as they are trained with (see shuffled.py).
         speakers: names of the training speakers in label order; `speaker_labels` (N,) is -1 elsewhere.
         mean_speaker: (D,) float32 mean embedding of the training rows: S of every ∅-batch.
-        base_losses: cache of the base model's loss, by evaluation setting.
+        base_losses: cache of the base model's loss, by seed of the frames, split, sub_frames and batch size.
     """
 
     speech: Prepared
@@ -49,7 +49,7 @@ class TrialData:
     speakers: tuple[str, ...]
     speaker_labels: np.ndarray
     mean_speaker: Tensor
-    base_losses: dict[tuple[int | None, int], BaseLoss] = field(default_factory=dict)
+    base_losses: dict[tuple[int, str, int | None, int], BaseLoss] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -70,10 +70,14 @@ class TrialData:
         """(count, D): the neutral S."""
         return self.mean_speaker.expand(count, -1)
 
-    def speakers_of_accent(self) -> dict[int, list[int]]:
-        """Accent number → numbers of its training speakers."""
-        pairs = {(int(a), int(s)) for a, s in zip(self.accent_labels, self.speaker_labels, strict=True) if s >= 0}
-        return {accent: sorted(s for a, s in pairs if a == accent) for accent in sorted({a for a, _ in pairs})}
+    def groups(self, objective: Objective) -> np.ndarray:
+        """(N,) int64: number of the group within which the row's speaker is compared with others: the accent, or 0 for all."""
+        return self.accent_labels if objective.conditional else np.zeros_like(self.accent_labels)
+
+    def speakers_of_group(self, objective: Objective) -> dict[int, list[int]]:
+        """Number of a group → numbers of its training speakers."""
+        pairs = {(int(g), int(s)) for g, s in zip(self.groups(objective), self.speaker_labels, strict=True) if s >= 0}
+        return {group: sorted(s for g, s in pairs if g == group) for group in sorted({g for g, _ in pairs})}
 
 
 def trial_data(spec: Experiment, speech: Prepared, backbone: Backbone) -> TrialData:

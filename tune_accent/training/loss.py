@@ -3,6 +3,9 @@
     A-batch   CE(codebook 0) + s·CE(codebooks 1-15)
     ∅-batch   the same + β·CE_balanced(accent | z) + λ·(a·alignment + b·gradient-reversed within-accent speaker CE)
 
+Unconditionally (`objective.conditional: false`) both leakage terms take all speakers for one accent: the adversary tells every training speaker from every
+other, divided by log of them all, and alignment pulls speaker means to the grand mean. Accent is a function of speaker, so that removes accent too.
+
 The accent and leakage terms never see an A-batch: there the labels could be read off the input.
 """
 
@@ -25,10 +28,12 @@ class Labels:
     Attributes:
         accent: (B,) int64.
         speaker: (B,) int64, over all training speakers.
+        group: (B,) int64, within which speakers are compared: the accent; one for all in the unconditional ablation (`objective.conditional`).
     """
 
     accent: Tensor
     speaker: Tensor
+    group: Tensor
 
 
 def speech_loss(output: Output, objective: Objective) -> Tensor:
@@ -46,8 +51,8 @@ def leakage_loss(adversary: SpeakerAdversary, z: Tensor, labels: Labels) -> tupl
 
     The adversary's own weights must be frozen by the caller: they are stepped elsewhere, on detached z.
     """
-    opposed = adversary.loss(reverse_gradient(z, 1.0), labels.speaker, labels.accent)
-    return alignment(z, labels.speaker, labels.accent), opposed
+    opposed = adversary.loss(reverse_gradient(z, 1.0), labels.speaker, labels.group)
+    return alignment(z, labels.speaker, labels.group), opposed
 
 
 def ramp(step: int, ramp_steps: int) -> float:

@@ -24,11 +24,20 @@ def seed_everything(seed: int, *names: str | int) -> None:
 
 
 def configure_torch(training: Training) -> None:
-    """Set threads and deterministic algorithms of this process; must run before CUDA starts for cuBLAS to be deterministic."""
+    """Set threads and deterministic algorithms of this process; must run before CUDA starts for cuBLAS to be deterministic.
+
+    The same for search and paper run: deterministic algorithms, cuBLAS workspace, cuDNN deterministic and without autotuning, full float32
+    products (no TF32), attention by the math kernel.
+    """
     torch.set_num_threads(training.threads)
     if training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
-        torch.backends.cuda.enable_flash_sdp(False)  # their backward passes add in any order
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cuda.enable_flash_sdp(False)  # their backward passes add in any order: the math kernel is left
         torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
+        torch.backends.cuda.enable_math_sdp(True)
     torch.use_deterministic_algorithms(training.deterministic)

@@ -29,6 +29,7 @@ from tune_accent.training.inputs import TrialData
 from tune_accent.training.loss import Labels, accent_loss, leakage_loss, ramp, speech_loss
 from tune_accent.training.measure import measure
 from tune_accent.training.seeding import configure_torch, seed_everything
+from tune_accent.training.shuffled import as_trained, training_table
 from tune_accent.training.trial import Trial, build_trial, close_trial, set_learning_rate
 
 
@@ -71,9 +72,9 @@ class TrialRun(Iterator[EpochReport]):
 
     def __init__(self, spec: Experiment, data: TrialData, checkpoint: Path | None) -> None:
         configure_torch(spec.training)
-        self.spec, self.data = spec, data
-        self.sampler = SpeechSampler(data.speech.table, data.speech.held_fold, spec.training)
-        self.trial = build_trial(spec, data)
+        self.spec, self.data = spec, as_trained(spec, data)
+        self.sampler = SpeechSampler(training_table(self.data), data.speech.held_fold, spec.training)
+        self.trial = build_trial(spec, self.data)
         if checkpoint is not None:
             try:
                 load_checkpoint(checkpoint, self.trial, data.device)
@@ -146,7 +147,7 @@ def _pair(spec: Experiment, data: TrialData, trial: Trial, rows: StepRows, share
     with autocast(spec.training, data.device):
         accented = speech_loss(_accented(spec, data, trial, rows), spec.objective)
     _backward(accented * share, "loss_a", trial)
-    labels = _labels(data, rows.null)
+    labels = _labels(spec, data, rows.null)
     with autocast(spec.training, data.device):
         output = _neutral(spec, data, rows.null)
         z = trial.heads.encode(pool(output.hidden, output.frames).float(), spec.objective.trunk_gradient)
@@ -187,7 +188,7 @@ def _train_adversary(spec: Experiment, trial: Trial, z: Tensor, labels: Labels) 
     adversary.requires_grad_(True)
     for _ in range(spec.objective.adversary_steps):
         trial.adversary_optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(adversary.loss(z, labels.speaker, labels.accent))
+        torch.autograd.backward(adversary.loss(z, labels.speaker, labels.group))
         trial.adversary_optimizer.step()
     adversary.requires_grad_(False)
 
@@ -209,9 +210,9 @@ def _step(spec: Experiment, trial: Trial) -> float:
     return norm
 
 
-def _labels(data: TrialData, rows: np.ndarray) -> Labels:
-    accent, speaker = (torch.from_numpy(of[rows]).to(data.device) for of in (data.accent_labels, data.speaker_labels))
-    return Labels(accent, speaker)
+def _labels(spec: Experiment, data: TrialData, rows: np.ndarray) -> Labels:
+    arrays = (data.accent_labels, data.speaker_labels, data.groups(spec.objective))
+    return Labels(*(torch.from_numpy(of[rows]).to(data.device) for of in arrays))
 
 
 def _note_score(trial: Trial, score: float) -> None:

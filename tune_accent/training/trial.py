@@ -16,6 +16,7 @@ from tune_accent.models.lora import attach, detach
 from tune_accent.training.heads import Heads, build_heads
 from tune_accent.training.inputs import TrialData
 from tune_accent.training.seeding import seed_everything
+from tune_accent.training.shuffled import as_trained
 
 DECIDING = {"seed", "model", "objective", "training"}  # sections that decide the weights, given the data
 
@@ -50,7 +51,8 @@ def build_trial(spec: Experiment, data: TrialData) -> Trial:
     set_checkpointing(data.backbone, spec.training.gradient_checkpointing)
     seed_everything(spec.training_seed, "heads")
     hidden, embedding = data.backbone.hidden, data.backbone.speaker_dim
-    heads = build_heads(data.accents, data.speakers_of_accent(), hidden, embedding, spec.objective)
+    speakers = as_trained(spec, data).speakers_of_group(spec.objective)
+    heads = build_heads(data.accents, speakers, hidden, embedding, spec.objective)
     for module in heads.modules().values():
         module.to(data.device)
     adapter = attach(data.backbone, spec.model.lora, spec.training_seed) if spec.model.lora.enabled else None

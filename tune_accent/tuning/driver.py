@@ -34,11 +34,12 @@ from tune_accent.tuning.memo import FolderMemo, ReadOnlyMemo
 from tune_accent.tuning.progress import view
 from tune_accent.tuning.ray_adapter import run_with_ray, usable_workers
 from tune_accent.tuning.ray_session import scratch_folder
-from tune_accent.tuning.relay import Decision, EpochDone, Event
+from tune_accent.tuning.relay import EpochDone
 from tune_accent.tuning.results import append_timing, holds_best, next_launch, trials_csv, write_best, write_tables
 from tune_accent.tuning.settings import search_settings, search_suggester
 from tune_accent.tuning.shapes import draw_fault, report_fault
 from tune_accent.tuning.suggest import export_study
+from tune_accent.tuning.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def run_search(request: Request) -> Outcome:
         _note_change(request, spec)
         open_folder(request.root, spec, accept_environment=request.accept_environment)
         remove_torn(request.root)
-        with _logged(request.root / "logs" / "search.log"):
+        with logged(request.root / "logs" / "search.log"):
             core = make_core(request, spec)
             if _best_is_lost(request, core):
                 core = make_core(request, spec)
@@ -122,7 +123,7 @@ def _note_change(request: Request, spec: Spec) -> None:
 
 
 @contextmanager
-def _logged(file: Path) -> Iterator[None]:
+def logged(file: Path) -> Iterator[None]:
     """Messages go to `file`; a bug leaves its traceback there as well, and says where."""
     log_to(file)
     try:
@@ -130,8 +131,8 @@ def _logged(file: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        logger.info("the search ends with a bug", exc_info=True)
-        error.add_note(f"What led to this is in {file}; the same command continues the search.")
+        logger.info("this ends with a bug", exc_info=True)
+        error.add_note(f"What led to this is in {file}; the same command continues.")
         raise
 
 
@@ -165,15 +166,20 @@ def search_memo(request: Request, kind: type[FolderMemo] = FolderMemo) -> Folder
 
 def _best_is_lost(request: Request, core: Core) -> bool:
     """Whether the best trial's checkpoint is damaged, and `best/` does not hold it: then its last epoch is forgotten, to be trained again."""
-    best, memo = core.best(), FolderMemo(request.root)
+    best = core.best()
     if best is None or holds_best(request.root, summary(request, core, best, judge(request.experiment, best))):
         return False
-    epoch = len(best.reports)
+    return forget_if_damaged(FolderMemo(request.root), best)
+
+
+def forget_if_damaged(memo: FolderMemo, trial: Trial) -> bool:
+    """Whether the checkpoint of a trial's last epoch is lost or damaged: then that epoch is forgotten, to be trained again."""
+    epoch = len(trial.reports)
     try:
-        check_folder(memo.checkpoint(best.key, epoch))
+        check_folder(memo.checkpoint(trial.key, epoch))
     except DataError as error:
-        logger.warning("%s: %s; trial %d goes back to the epoch before", error.where, error.what, best.number)
-        memo.forget(best.key, epoch)
+        logger.warning("%s: %s; trial %d goes back to the epoch before", error.where, error.what, trial.number)
+        memo.forget(trial.key, epoch)
         return True
     return False
 
@@ -183,36 +189,19 @@ def _train(request: Request, core: Core, data: Mapping[str, str]) -> str | None:
     if core.done:
         return None
     remove(request.root / "optuna.db")  # a kill must not leave a study that is behind the records
-    tuning, launch = request.experiment.tuning, next_launch(request.root)
-    workers, share = usable_workers(tuning)
+    launch = next_launch(request.root)
     tracker, shown = _tracker(request, core), view(core, request.root.name, rule(request))
 
-    def on_event(event: Event) -> None:
-        if isinstance(event, EpochDone) and event.metrics is not None:
-            append_timing(request.root, {"launch": launch, **vars(event)})
-            tracker.epoch(event.trial, event.epoch, event.metrics)
-        if isinstance(event, EpochDone):
-            shown.epoch_done()
-        if isinstance(event, Decision):
-            shown.trial_ended()
-            write_text(request.root / "trials.csv", trials_csv(request.experiment, request.space.space, core.trials))
+    def on_epoch(event: EpochDone) -> None:
+        append_timing(request.root, {"launch": launch, **event.timing_row()})
+        tracker.epoch(event.trial, event.epoch, event.metrics)
 
-    experiment, root = request.experiment.model_dump_json(), str(request.root.resolve())
+    def on_decision() -> None:
+        write_text(request.root / "trials.csv", trials_csv(request.experiment, request.space.space, core.trials))
+
+    watch = Watch(shown, on_epoch, on_decision)
     try:
-        with scratch_folder() as scratch, shown:
-            run_with_ray(
-                core,
-                make_speech_program,
-                {"experiment": experiment, "root": root, "gpu": share["gpu"], "data": dict(data)},
-                workers=workers,
-                resources=share,
-                scratch=Path(scratch) / "ray",
-                on_event=on_event,
-                max_failures=tuning.max_failures,
-                epoch_timeout_s=tuning.epoch_timeout_s,
-                should_stop=_deadline(request.max_hours),
-                address=tuning.address,
-            )
+        execute(core, request.experiment, request.root, data, watch, deadline(request.max_hours))
     except KeyboardInterrupt:
         return "Ctrl-C"
     finally:
@@ -221,7 +210,46 @@ def _train(request: Request, core: Core, data: Mapping[str, str]) -> str | None:
     return None if core.done else "--max-hours"
 
 
-def _deadline(hours: float | None) -> Callable[[], bool]:
+def execute(
+    core: Core, experiment: Experiment, root: Path, data: Mapping[str, str], watch: Watch, should_stop: Callable[[], bool]
+) -> None:
+    """Let Ray train what `core` grants, with the program and the workers of a search, until it is done or `should_stop` says so.
+
+    Args:
+        core: its slots are the most workers there will be.
+        experiment: that the trials' parameters are put into.
+        root: the results folder, whose memo it is.
+        data: hashes of the data.
+
+    Raises:
+        KeyboardInterrupt: at SIGINT or SIGTERM, after a clean end.
+    """
+    tuning = experiment.tuning.model_copy(update={"slots": core.settings.slots})
+    workers, share = usable_workers(tuning)
+    spec = {
+        "experiment": experiment.model_dump_json(),
+        "root": str(root.resolve()),
+        "gpu": share["gpu"],
+        "data": dict(data),
+    }
+    with scratch_folder() as scratch, watch.shown:
+        run_with_ray(
+            core,
+            make_speech_program,
+            spec,
+            workers=workers,
+            resources=share,
+            scratch=Path(scratch) / "ray",
+            on_event=watch.hear,
+            max_failures=tuning.max_failures,
+            epoch_timeout_s=tuning.epoch_timeout_s,
+            should_stop=should_stop,
+            address=tuning.address,
+        )
+
+
+def deadline(hours: float | None) -> Callable[[], bool]:
+    """A question whose answer becomes yes after so many hours; None: never."""
     end = None if hours is None else time.monotonic() + 3600 * hours
     return lambda: end is not None and time.monotonic() > end
 

@@ -23,7 +23,7 @@ from tune_accent.config.schema import NO_IDENTITY
 from tune_accent.tracking.provenance import decisive, environment
 
 logger = logging.getLogger(__name__)
-PROTOCOL_VERSION = 2  # raised whenever the same spec would give other numbers: old memos are then not reused
+PROTOCOL_VERSION = 3  # raised whenever the same spec would give other numbers: old memos are then not reused
 LONGEST = 40  # characters of a version that are shown
 FREE = ("run_cap", "name")  # of the space: no part of the identity of a search
 

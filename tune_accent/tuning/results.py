@@ -6,19 +6,18 @@ import csv
 import io
 import json
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tune_accent.base.checksums import check_folder, write_checksums
+from tune_accent.base.checksums import check_folder
 from tune_accent.base.errors import DataError
-from tune_accent.base.files import append_line, canonical_json, read_json, write_folder, write_json, write_text
+from tune_accent.base.files import append_line, canonical_json, read_json, write_json, write_text
 from tune_accent.config.load import resolve
 from tune_accent.config.schema import Experiment
 from tune_accent.config.space import Space
 from tune_accent.models.adapter_base import NAME as BASE
-from tune_accent.models.adapter_base import AdapterBase
+from tune_accent.models.adapter_base import AdapterBase, write_adapter
 from tune_accent.tuning.core import Trial
 from tune_accent.tuning.memo import FolderMemo
 
@@ -92,18 +91,7 @@ def write_best(root: Path, best: Trial, summary: Mapping[str, Any], card: str, b
     """
     if holds_best(root, summary):
         return
-    checkpoint = FolderMemo(root).checkpoint(best.key, len(best.reports))
-    check_folder(checkpoint)
-
-    def fill(target: Path) -> None:
-        for file in sorted((checkpoint / "adapter").glob("*")):
-            shutil.copyfile(file, target / file.name)
-        shutil.copyfile(checkpoint / "heads.safetensors", target / "heads.safetensors")
-        write_json(target / BASE, base.model_dump(mode="json"))
-        (target / "README.md").write_text(card, encoding="utf-8")
-        write_checksums(target)
-
-    write_folder(root / "best", fill)
+    write_adapter(FolderMemo(root).checkpoint(best.key, len(best.reports)), base, root / "best", card)
     write_json(root / "best.json", {name: json.loads(canonical_json(value)) for name, value in summary.items()})
 
 

@@ -19,6 +19,7 @@ from tune_accent.data.manifest import Manifest, is_whole, read_manifest, write_m
 from tune_accent.data.sources import Rejected, Source
 
 RECORD, REJECTED = "source.json", "rejected.csv"
+PARTS = ".parts"  # what a source keeps of an import that is not finished; gone once the manifest is there
 
 
 def make_corpus(root: Path, source: Source, progress: Progress) -> Manifest:
@@ -30,6 +31,7 @@ def make_corpus(root: Path, source: Source, progress: Progress) -> Manifest:
     """
     _assert_ours(root, source.record)
     if is_whole(root):
+        _remove_parts(root)
         return read_manifest(root)
     with folder_lock(root):
         write_json(root / RECORD, dict(source.record))
@@ -37,7 +39,29 @@ def make_corpus(root: Path, source: Source, progress: Progress) -> Manifest:
             remove(torn)
         rows, rejected = source.fill(root, progress)
         _write_rejected(root / REJECTED, rejected)
-        return write_manifest(root, rows)
+        manifest = write_manifest(root, rows)
+        _remove_parts(root)
+        return manifest
+
+
+def read_corpus(root: Path, options: Mapping[str, Any]) -> Manifest:
+    """Read a corpus that was made before; what it was made from may be gone.
+
+    Args:
+        root: a folder with a manifest.
+        options: the part of the source's record that does not need the source.
+
+    Raises:
+        DataError: the corpus was made with other options, or not by us.
+    """
+    found = read_json(root / RECORD) if (root / RECORD).exists() else {}
+    _assert_ours(root, {**found, **options} if isinstance(found, dict) else options)
+    return read_manifest(root)
+
+
+def _remove_parts(root: Path) -> None:
+    if (root / PARTS).is_dir():
+        remove(root / PARTS)
 
 
 def _assert_ours(root: Path, record: Mapping[str, Any]) -> None:
