@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from tune_accent import audit, prepare, search, synthesize, trial
+from tune_accent import audit, prepare, rerun, search, synthesize, trial
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 app.command("search")(search.main)

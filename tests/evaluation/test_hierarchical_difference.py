@@ -111,6 +111,7 @@ def test_the_leakage_of_an_accent_is_that_of_its_speakers(leaky: list[Evaluation
             assert found.value == pytest.approx(sum(details) / 3)
             assert found.low is not None
             assert found.high is not None
+            assert found.value is not None
             assert found.low < found.value < found.high
         assert found.n == sum(
             at == leaky[0].gate_accents.index(accent)

@@ -6,7 +6,7 @@ speaker and one setting, whose texts and draws are the same in every setting: ac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,11 +88,11 @@ def make_plan(options: Control, speech: Prepared, manifest: Sequence[Utterance],
         DataError: there are no texts of test speakers.
     """
     of = {row.utt_id: row for row in manifest}
-    utterances = [of[name] for name in speech.table["utt_id"]]
     accents = tuple(sorted(speech.gate_accents))
-    test = [int(row) for row in speech.rows_of("test") if utterances[row].accent in accents]
-    texts = choose_texts([utterances[row] for row in test], options.texts, options.max_seconds)
-    voices = tuple(_voices(test, utterances, texts, accents, options.speakers, seed))
+    test = {int(row): of[speech.table["utt_id"][row]] for row in speech.rows_of("test")}
+    test = {row: utterance for row, utterance in test.items() if utterance.accent in accents}
+    texts = choose_texts(list(test.values()), options.texts, options.max_seconds)
+    voices = tuple(_voices(test, texts, accents, options.speakers, seed))
     return Plan(accents, texts, voices, tuple(_batches(texts, voices, accents, options.batch, seed)))
 
 
@@ -112,17 +112,17 @@ def choose_texts(rows: Sequence[Utterance], count: int, max_seconds: float) -> t
 
 
 def _voices(
-    test: Sequence[int], utterances: Sequence[Utterance], texts: Sequence[Text], accents: Sequence[str], count: int, seed: int
+    test: Mapping[int, Utterance], texts: Sequence[Text], accents: Sequence[str], count: int, seed: int
 ) -> Iterator[Voice]:
     said = {one.text for one in texts}
     for accent in accents:
-        names = sorted({utterances[row].speaker for row in test if utterances[row].accent == accent})
+        names = sorted({one.speaker for one in test.values() if one.accent == accent})
         drawn = generator(seed, "control speakers", accent).choice(names, size=min(count, len(names)), replace=False)
         for name in sorted(map(str, drawn)):
-            own = [row for row in test if utterances[row].speaker == name]
-            other = [row for row in own if utterances[row].text.strip() not in said]
+            own = [row for row, one in test.items() if one.speaker == name]
+            other = [row for row in own if test[row].text.strip() not in said]
             row = int(generator(seed, "control reference", name).choice(other or own))
-            yield Voice(name, accent, row, utterances[row].utt_id, not other)
+            yield Voice(name, accent, row, test[row].utt_id, not other)
 
 
 def _batches(texts: Sequence[Text], voices: Sequence[Voice], accents: Sequence[str], size: int, seed: int) -> Iterator[Batch]:

@@ -20,6 +20,11 @@ UNTESTED = (
     "Whether A controls the accent of generated speech was not tested in this run: nothing here supports that claim. "
     "`paper.control.enabled: true` tests it."
 )
+BESIDE = {
+    "lift": "Share heard as the accent that was set, less the share heard so without A",
+    "similarity_drop": "Cosine to the reference voice, A = ∅ less A set",
+    "own_without": "Heard as the speaker's own accent with A = ∅",
+}
 DEMO = "The voices are synthetic (espeak-ng): these figures say nothing about people."
 TINY = "The backbone is a tiny model with random weights: it speaks no language, and what it generates is noise."
 ESPEAK = "espeak-ng (GPL-3) made the demo corpus in a process of its own; neither it nor its voices are part of this adapter."
@@ -42,13 +47,9 @@ def control_words(control: ControlResults | None) -> tuple[str, ...]:
 
 
 def _rest(control: ControlResults) -> Iterator[str]:
-    names = (
-        ("similarity_drop", "Cosine to the reference voice, A = ∅ less A set"),
-        ("own_without", "Heard as the speaker's own accent with A = ∅"),
-    )
-    for name, words in names:
+    for name, words in BESIDE.items():
         if name in control.figures:
-            yield f"{words}: {interval(control.figures[name], signed=name == 'similarity_drop')}."
+            yield f"{words}: {interval(control.figures[name], signed=name != 'own_without')}."
     yield from _follows(control.hidden, "hidden states (no audio is generated there)", decided=False)
     if control.note:
         yield control.note if control.note.endswith(".") else f"{control.note}."
