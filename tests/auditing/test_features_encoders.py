@@ -176,7 +176,7 @@ def test_ecapa_hears_the_spectrum_and_not_the_level(ecapa_weights: Path) -> None
 def test_ecapa_is_a_feature_set(
     small_spec: Experiment, small_data: TrialData, tmp_path: Path, ecapa_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(speech_encoders, "_local", lambda *_: ecapa_weights.parent)
+    monkeypatch.setattr(speech_encoders, "local_folder", lambda *_: ecapa_weights.parent)
     monkeypatch.setattr(speech_encoders, "load_ecapa", lambda *_: lambda wave: np.full(192, len(wave), dtype=np.float32))
     (item,) = audit(small_spec, tmp_path / "cache", ecapa=True)
     assert (item.name, item.family, item.depth, item.speaker) == ("ecapa", "ecapa", None, None)

@@ -31,7 +31,6 @@ from tune_accent.paper.results import (
 ODD = "São_Tomé & 50% {x^2} #1 $y~ \\end"
 PROTOCOL = Protocol(speakers=3, draws=1, c_grid=(0.1,), bootstrap=100, permutations=99, score_split="test")
 WIDE = SPACE.replace("run_cap: 5", "run_cap: 24").replace("values: [0, 1]", "values: [0, 0.1, 1, 3]")
-SHARED = ("winner", "no_lora", "no_leakage", "unconditional")
 
 
 @cache

@@ -65,6 +65,13 @@ def test_the_main_table_holds_what_the_evaluations_say(results: PaperResults, sh
     assert record(main, arm="no_leakage")["leakage_unseen"] > found["leakage_unseen"]
 
 
+def test_the_p_value_is_the_largest_over_seeds(results: PaperResults) -> None:
+    first, *rest = results.tested
+    worse = replace(first.neutral, accent_f1=replace(first.neutral.accent_f1, p=0.25))
+    found = paper_sheets(measure(replace(results, tested=[replace(first, neutral=worse), *rest])))
+    assert record(found["main"], arm="winner")["accent_f1_p"] == 0.25
+
+
 def test_representations_stand_beside_each_other(results: PaperResults, sheets: dict[str, Sheet]) -> None:
     found = sheets["representations"]
     assert len(found.records) == 3 * len(results.arms)

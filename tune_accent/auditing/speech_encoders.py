@@ -42,7 +42,7 @@ def ssl_layers(sources: Sources, asked: SpeechEncoder) -> Extraction:
         ModelError: no such encoder, or none that can be read.
         UserError: it has fewer layers than were asked for.
     """
-    folder = _local(asked.model, "audit.ssl.model", ("*.json", "*.safetensors"))
+    folder = local_folder(asked.model, "audit.ssl.model", ("*.json", "*.safetensors"))
     layers = _chosen(asked.layers, _depth(folder, asked.model))
     weights = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
     request = {
@@ -128,7 +128,7 @@ def ecapa(sources: Sources) -> Extraction:
     """
     if importlib.util.find_spec("speechbrain") is None:
         raise MissingDependency("ECAPA needs SpeechBrain, which is not installed", where="audit.ecapa", fix=INSTALL)
-    weights = _local(ECAPA, "audit.ecapa", (ECAPA_WEIGHTS,)) / ECAPA_WEIGHTS
+    weights = local_folder(ECAPA, "audit.ecapa", (ECAPA_WEIGHTS,)) / ECAPA_WEIGHTS
     request = {
         "family": "ecapa",
         "protocol": PROTOCOL_VERSION,
@@ -180,7 +180,7 @@ def _at_16_khz(wave: Wave) -> Wave:
     return heard
 
 
-def _local(name: str, where: str, files: Sequence[str]) -> Path:
+def local_folder(name: str, where: str, files: Sequence[str]) -> Path:
     """The folder `name`, or the local copy of a Hub repository of that name."""
     if Path(name).is_dir():
         return Path(name)

@@ -19,6 +19,7 @@ Range = Annotated[
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 Projection = Literal["q", "k", "v", "o", "gate", "up", "down"]
 Pooling = Literal["mean", "mean+std"]
+Precision = Literal["fp32", "bf16", "fp16"]
 Voice = Literal["neutral", "given"]
 Baseline = Literal["no_lora", "no_leakage", "shuffled_accents", "random_arm"]
 Region = Literal["N", "NE", "CO", "SE", "S"]
@@ -122,9 +123,10 @@ class MfccPq(Section):
 
 
 class QwenCodec(Section):
-    """Qwen3-TTS-Tokenizer-12Hz of the backbone's folder."""
+    """Qwen3-TTS-Tokenizer-12Hz, the codec that the real checkpoints were trained on."""
 
     name: Literal["qwen"] = "qwen"
+    path: str | None = None  # a folder or Hub id (Qwen/Qwen3-TTS-Tokenizer-12Hz); None: `speech_tokenizer/` of the backbone
 
 
 class Transforms(Section):
@@ -233,8 +235,15 @@ class Model(Section):
     tiny: Tiny = Tiny()
     layer: Annotated[int, Field(ge=0)] = 2  # k: z is pooled from the output of decoder block k - 1 (`hidden_states[k]`)
     language: str | None = None  # the prefix always carries a language; None: the first that the backbone knows
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"  # flash_attention_2 needs the package flash_attn
     lora: Lora = Lora()
+
+    @field_validator("backbone")
+    @classmethod
+    def _base_checkpoint(cls, value: str) -> str:
+        if value.rstrip("/").endswith(("-CustomVoice", "-VoiceDesign")):
+            raise ValueError(f"{value} has no speaker encoder, hence no place for S: use the *-Base checkpoint of that size")
+        return value
 
     @model_validator(mode="after")
     def _layer_exists(self) -> Model:
@@ -286,8 +295,9 @@ class Training(Section):
     warmup: Fraction = 0.1  # share of all steps
     patience: Count | None = None  # epochs without a better score; off: ASHA does this job in a search
     sub_frames: Count | None = None  # frames per batch that enter the loss of codebooks 1-15; None: all
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16 is autocast and needs CUDA
-    gradient_checkpointing: bool = False
+    precision: Precision = "fp32"  # bf16 and fp16 are autocast and need CUDA; fp16, for cards without bf16, scales the loss
+    gradient_checkpointing: bool = False  # of the talker's decoder blocks: less memory for a second forward, same gradients
+    predictor_checkpointing: bool = False  # of the code predictor's blocks
     deterministic: bool = True
     threads: Count = 1  # CPU threads of one trial
 
@@ -363,10 +373,21 @@ class Tuning(Section):
     epoch_timeout_s: Positive = 3600.0
 
 
+class Wandb(Section):
+    """Weights & Biases: a run per trial, grouped by search. Its key is read by the library itself (`WANDB_API_KEY`, `wandb login`), never from a file of ours."""
+
+    mode: Literal["off", "offline", "online"] = "off"  # offline: files below the results folder, for `wandb sync`
+    project: Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")] = "tune-accent"
+    entity: str | None = None  # None: the account's own
+    group: str | None = None  # None: the results folder's name and the search's hash
+    tags: Words = ()
+
+
 class Tracking(Section):
     """Trackers; they are no part of the experiment's hash."""
 
     tensorboard: bool = True  # event files in the results folder, one folder per trial
+    wandb: Wandb = Wandb()
 
 
 class SpeechEncoder(Section):
@@ -465,6 +486,12 @@ class Experiment(Section):
         from tune_accent.base.seeds import derive_seed  # numpy is not needed to check a file
 
         return self.seed if self.training.repeat == 0 else derive_seed(self.seed, "repeat", self.training.repeat)
+
+    @model_validator(mode="after")
+    def _flash_attention_in_half_precision(self) -> Experiment:
+        if self.model.attention == "flash_attention_2" and self.training.precision == "fp32":
+            raise ValueError("model.attention flash_attention_2 needs training.precision bf16 or fp16")
+        return self
 
     @field_validator("seed", mode="before")
     @classmethod

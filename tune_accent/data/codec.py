@@ -1,4 +1,4 @@
-"""Codecs turn speech into frames of 16 codes at 12.5 Hz. `mfcc_pq` is the small one of the demo.
+"""Codecs turn speech into frames of 16 codes at 12.5 Hz. `mfcc_pq` is the small one of the demo; `qwen`, a network, is in models/qwen_codec.py.
 
 `mfcc_pq`: 16 MFCC at 50 Hz with the mean of the utterance removed, beside twice their deltas; residual k-means of 4 levels. A frame of
 80 ms is 4 sub-frames × 4 levels: the code of a level and sub-frame is in slot 4·level + sub-frame. It cannot be turned back into sound.
@@ -17,9 +17,8 @@ import safetensors.numpy
 from sklearn.cluster import KMeans
 from threadpoolctl import ThreadpoolController
 
-from tune_accent.base.errors import DataError, UserError
+from tune_accent.base.errors import DataError
 from tune_accent.base.files import canonical_json, read_json, sha256_bytes, write_bytes, write_json
-from tune_accent.config import schema
 from tune_accent.data.audio import SAMPLING_RATE, Wave
 
 Codes = npt.NDArray[np.int16]
@@ -125,18 +124,6 @@ class MfccPq:
         if found != codec.fingerprint:
             raise DataError("the codebooks are not those that were saved", where=str(folder), fix="remove the folder")
         return codec
-
-
-def fit_codec(cfg: schema.MfccPq | schema.QwenCodec, waves: Iterable[Wave], seed: int) -> Codec:
-    """The codec of the config, fitted on the `waves` of train speakers where it needs that.
-
-    Raises:
-        UserError: this version does not have the codec.
-        DataError: see `MfccPq.fit`.
-    """
-    if isinstance(cfg, schema.QwenCodec):
-        raise UserError("this version has no codec 'qwen'", where="data.codec.name", fix="set data.codec.name to mfcc_pq")
-    return MfccPq.fit(waves, cfg.codewords, seed)
 
 
 def features(wave: Wave) -> Features:

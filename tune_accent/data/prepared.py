@@ -23,7 +23,7 @@ from tune_accent.base.files import folder_lock, inside, read_json, sha256_file, 
 from tune_accent.base.progress import Progress
 from tune_accent.config import schema
 from tune_accent.data.audio import Wave, read_audio, set_loudness
-from tune_accent.data.codec import Codec, Codes, fit_codec
+from tune_accent.data.codec import Codec, Codes, MfccPq
 from tune_accent.data.corpus import Corpus
 from tune_accent.data.manifest import Utterance
 from tune_accent.data.transforms import RECIPE, TRAIN_COPY, Copy, copies_of, transformed
@@ -96,6 +96,7 @@ def prepare(
     tokenize: Tokenize,
     embedder_fingerprint: str,
     progress: Progress,
+    codec: Codec | None = None,
 ) -> Prepared:
     """Map the cache of a corpus, and compute it before where it is not there.
 
@@ -107,18 +108,18 @@ def prepare(
         tokenize: text tokens of a transcript.
         embedder_fingerprint: names the model behind `embed` and `tokenize`: with another one the cache is another.
         progress: told how far the work is.
+        codec: one that is loaded and not fitted, as `qwen` is; None: `mfcc_pq` is fitted on train speakers.
 
     Raises:
         DataError: an audio file is missing, corrupt, or not the one of the manifest.
         FolderInUse: another process is preparing in this folder.
-        UserError: this version does not have the codec.
     """
-    request = _request(corpus, cfg, seed, embedder_fingerprint)
+    request = _request(corpus, cfg, seed, embedder_fingerprint, codec)
     folder = corpus.root / "prepared" / sha256_json(request)[:24]
     if not _is_whole(folder):
         with folder_lock(folder.parent):
             if not _is_whole(folder):
-                write_folder(folder, lambda empty: _fill(empty, corpus, cfg, seed, request, embed, tokenize, progress))
+                write_folder(folder, lambda empty: _fill(empty, corpus, cfg, seed, request, embed, tokenize, progress, codec))
     return open_prepared(folder)
 
 
@@ -149,13 +150,16 @@ def open_prepared(folder: Path) -> Prepared:
 _ARRAYS = ("codes", "frame_offsets", "text_tokens", "text_offsets", "speaker_embeddings")
 
 
-def _request(corpus: Corpus, cfg: schema.Data, seed: int, embedder: str) -> dict[str, Any]:
+def _request(corpus: Corpus, cfg: schema.Data, seed: int, embedder: str, codec: Codec | None) -> dict[str, Any]:
     copied = {"transforms": cfg.transforms.model_dump(mode="json") | {"recipe": RECIPE}} if cfg.transforms.copies else {}
+    if isinstance(cfg.codec, schema.MfccPq) != (codec is None):
+        raise ValueError(f"data.codec is {cfg.codec.name}: a codec that is loaded has to be given, and no other")
+    loaded = {} if codec is None else {"name": codec.name, "fingerprint": codec.fingerprint}  # wherever it lies
     return copied | {
         "format": FORMAT,
         "manifest": corpus.manifest.sha256,
         "splits": corpus.splits.sha256,
-        "codec": cfg.codec.model_dump(mode="json"),
+        "codec": loaded or cfg.codec.model_dump(mode="json"),
         "codec_seed": seed,
         "loudness_lufs": cfg.loudness_lufs,
         "embedder": embedder,
@@ -185,8 +189,9 @@ def _fill(
     embed: Embed,
     tokenize: Tokenize,
     progress: Progress,
+    loaded: Codec | None,
 ) -> None:
-    codec = fit_codec(cfg.codec, _fit_waves(corpus, cfg, seed, progress), seed)
+    codec = loaded or _fitted(corpus, cfg, seed, progress)
     codec.save(folder / CODEC)
     copies = copies_of(corpus.manifest.rows, corpus.splits, cfg.transforms)
     copied = [copy.original for copy in copies]
@@ -203,6 +208,11 @@ def _fill(
     head = {"codec_fingerprint": codec.fingerprint, "codebook_size": codec.codebook_size, "request": request}
     splits = {"gate_accents": list(corpus.splits.gate_accents), "held_fold": corpus.splits.held_fold}
     write_json(folder / META, head | splits | {"sha256": {name: sha256_file(folder / name) for name in names}})
+
+
+def _fitted(corpus: Corpus, cfg: schema.Data, seed: int, progress: Progress) -> Codec:
+    assert isinstance(cfg.codec, schema.MfccPq)  # seen to by `_request`
+    return MfccPq.fit(_fit_waves(corpus, cfg, seed, progress), cfg.codec.codewords, seed)
 
 
 def _fit_waves(corpus: Corpus, cfg: schema.Data, seed: int, progress: Progress) -> Iterator[Wave]:

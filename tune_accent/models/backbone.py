@@ -6,8 +6,9 @@ Only `*-Base` checkpoints have a speaker encoder, hence a place for S. Nothing b
 from __future__ import annotations
 
 import functools
+import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,9 +141,10 @@ def load_backbone(
         device: where they go.
 
     Raises:
-        ModelError: no such folder or Hub id, Hub not reachable, not a Base checkpoint, files missing or damaged.
+        ModelError: no such folder or Hub id, Hub not reachable, not a Base checkpoint, files missing or damaged; FlashAttention cannot run here.
     """
     name = str(name_or_folder)
+    _check_attention(attention, dtype, torch.device(device))
     folder = _resolve(name)
     _checked_config(folder, name)
     tts = _read(folder, name, attention, dtype, torch.device(device))
@@ -176,12 +178,16 @@ def decoder_blocks(name_or_folder: str | Path) -> int:
     return int(_checked_config(_resolve(name), name)["talker_config"]["num_hidden_layers"])
 
 
-def set_checkpointing(backbone: Backbone, enabled: bool) -> None:
-    """Switch gradient checkpointing of the talker's decoder blocks (gradients stay bit-identical); it acts in training mode only."""
-    if enabled:
-        backbone.talker.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    else:
-        backbone.talker.model.gradient_checkpointing_disable()
+def set_checkpointing(backbone: Backbone, talker: bool, code_predictor: bool = False) -> None:
+    """Switch gradient checkpointing of the talker's decoder blocks and of the code predictor's (gradients stay bit-identical).
+
+    It acts in training mode only.
+    """
+    for model, enabled in ((backbone.talker.model, talker), (backbone.talker.code_predictor.model, code_predictor)):
+        if enabled:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            model.gradient_checkpointing_disable()
 
 
 def _resolve(name: str) -> Path:
@@ -194,18 +200,34 @@ def _resolve(name: str) -> Path:
             where="model.backbone",
             fix="give a folder, a Hub id such as Qwen/Qwen3-TTS-12Hz-0.6B-Base, or tiny",
         )
+    return hub_folder(name, "model.backbone", FILES, lambda folder: _checked_config(folder, name))
+
+
+def hub_folder(name: str, key: str, files: Sequence[str], check: Callable[[Path], object]) -> Path:
+    """The local copy of a Hub repository.
+
+    Args:
+        name: `owner/repository`.
+        key: of the config, for messages.
+        files: patterns of what is needed.
+        check: looks at the folder while config.json alone is in it: what it refuses is not downloaded.
+
+    Raises:
+        ModelError: the Hub or the repository cannot be reached; or what `check` raises.
+    """
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        _checked_config(Path(hf_hub_download(name, "config.json")).parent, name)
-        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+        check(Path(hf_hub_download(name, "config.json")).parent)
+        return Path(snapshot_download(name, allow_patterns=list(files)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"Hub id {name!r} cannot be fetched: {reason}",
-            where="model.backbone",
-            fix="check the id, the network and `hf auth login`, or give the folder of a copy that you have",
+            where=key,
+            fix=f"check the id, the network and `hf auth login`; or set {key} to the folder of a copy, made where there is a network "
+            f"by `hf download {name} --local-dir models/{name.split('/')[-1]}`",
         ) from error
 
 
@@ -229,6 +251,21 @@ def _checked_config(folder: Path, name: str) -> dict[str, Any]:
     if not config.get("talker_config", {}).get("codec_language_id"):
         raise ModelError("the checkpoint knows no language: talker_config.codec_language_id is empty", where=name)
     return config
+
+
+def _check_attention(attention: str, dtype: torch.dtype, device: torch.device) -> None:
+    """What FlashAttention needs, before anything is loaded: the same message wherever it is missing."""
+    if attention != "flash_attention_2":
+        return
+    if importlib.util.find_spec("flash_attn") is None:
+        missing, do = "the package flash_attn, which is not installed", "`pip install flash-attn --no-build-isolation`"
+    elif device.type != "cuda":
+        missing, do = "a CUDA GPU", "run where there is one"
+    elif dtype == torch.float32:
+        missing, do = "weights in half precision", "set training.precision: bf16"
+    else:
+        return
+    raise ModelError(f"flash_attention_2 needs {missing}", where="model.attention", fix=f"set model.attention: sdpa, or {do}")
 
 
 def _read(folder: Path, name: str, attention: str, dtype: torch.dtype, device: torch.device) -> Any:

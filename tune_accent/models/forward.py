@@ -189,7 +189,7 @@ def embed(backbone: Backbone, inputs: Inputs, speaker: Tensor, accent: Tensor | 
     """Input embeddings (B, L, H): projected text plus codec ids, the codes of every frame, S and A."""
     talker = backbone.talker
     distinct = talker.text_projection(talker.model.text_embedding(inputs.tokens))
-    x = F.embedding(inputs.text, distinct.to(backbone.dtype))  # autocast must not halve the residual stream's type
+    x = F.embedding(inputs.text, distinct.to(stream_dtype(backbone.dtype)))  # autocast must not halve the residual stream's type
     flat = x.view(-1, x.shape[-1])
     flat[inputs.codec_at] += talker.model.codec_embedding(inputs.codec).to(x.dtype)
     flat[inputs.frame_at] += _summed_codes(backbone, inputs.codes).to(x.dtype)
@@ -197,6 +197,11 @@ def embed(backbone: Backbone, inputs: Inputs, speaker: Tensor, accent: Tensor | 
     if accent is not None:
         x[:, ACCENT_POSITION] += accent.to(x.dtype)
     return x
+
+
+def stream_dtype(weights: torch.dtype) -> torch.dtype:
+    """Type of the residual stream: that of the weights, but float32 for fp16, whose range the largest activations of a trained talker leave."""
+    return torch.float32 if weights == torch.float16 else weights
 
 
 def _summed_codes(backbone: Backbone, codes: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from tune_accent.base.checksums import NAME as SEAL
 from tune_accent.base.errors import DataError
 from tune_accent.base.files import sha256_bytes, write_file
 
-ADAPTER, SUMS = "adapter", "SHA256SUMS"
+ADAPTER, AUDIO, SUMS = "adapter", "control_audio", "SHA256SUMS"
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npy", ".npz")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP can hold
 
@@ -23,7 +23,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP can hold
 def bundle(folder: Path, target: Path) -> None:
     """Pack `folder` into `target`, whole or absent; one that is there is replaced.
 
-    Left out: hidden files, links, trained weights outside `adapter/`, and the seal of the folder, which covers them.
+    Left out: hidden files, links, generated audio, trained weights outside `adapter/`, and the seal of the folder, which covers them.
 
     Args:
         folder: `<root>/paper`.
@@ -74,7 +74,8 @@ def bundled(folder: Path) -> Iterator[Path]:
     """The files of `folder` that go into the bundle, in no order."""
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
-        if path.is_symlink() or not path.is_file() or any(part.startswith(".") for part in parts) or parts == (SEAL,):
+        hidden = any(part.startswith(".") for part in parts)
+        if path.is_symlink() or not path.is_file() or hidden or parts == (SEAL,) or parts[0] == AUDIO:
             continue
         if parts[0] == ADAPTER or path.suffix not in WEIGHTS:
             yield path

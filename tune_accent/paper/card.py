@@ -11,6 +11,7 @@ from tune_accent.paper.arms import Measured, measure
 from tune_accent.paper.report_words import (
     backbone_name,
     control_words,
+    data_name,
     is_hub_id,
     licence_notes,
     limits,
@@ -65,7 +66,7 @@ def _head(measured: Measured) -> dict[str, Any]:
         for name, over in ((name, figures[name]) for name in MAIN)
         if over.figure.value is not None
     ]
-    data = spec.data.root.rpartition("/")[2]
+    data = data_name(spec)
     result = {"task": {"type": "text-to-speech"}, "dataset": {"name": data, "type": data, "split": "test"}, "metrics": metrics}
     tags = ["text-to-speech", "accent", "lora", "tune_accent"]
     index = [{"name": measured.results.name, "results": [result]}]
@@ -84,7 +85,7 @@ def _training(measured: Measured) -> Iterator[str]:
     results, spec = measured.results, measured.results.experiment
     rank, alpha, lr, weight = resolved_values(spec, measured.winner.arm.params)
     yield f"Backbone {backbone_name(spec)}, frozen; LoRA rank {rank}, alpha {alpha:g}, on {', '.join(spec.model.lora.target)}; learning rate {lr:.6g}, leakage weight {weight:g}."
-    yield f"Data {spec.data.root.rpartition('/')[2]} (source {spec.data.source.kind}); accents {', '.join(_accents(measured)) or 'not recorded'}."
+    yield f"Data {data_name(spec)} (source {spec.data.source.kind}); accents {', '.join(_accents(measured)) or 'not recorded'}."
     yield f"{spec.training.epochs} epochs; experiment seed {spec.seed}. The adapter is that of the first new seed, chosen beforehand; the figures are means over seeds."
     yield f"Chosen among {len(results.search)} trials: {measured.winner.arm.note}."
 

@@ -15,6 +15,7 @@ from tune_accent.paper.report_words import (
     backbone_name,
     code_words,
     control_words,
+    data_name,
     hours,
     licence_notes,
     machine_words,
@@ -77,7 +78,7 @@ def _claims(measured: Measured) -> Iterator[Item]:
 
 def _data(measured: Measured) -> Iterator[Item]:
     results, data = measured.results, measured.results.experiment.data
-    yield Item("Data set and source named?", True, f"{data.root.rpartition('/')[2]}, source {data.source.kind}.")
+    yield Item("Data set and source named?", True, f"{data_name(results.experiment)}, source {data.source.kind}.")
     counts = _speakers(measured)
     yield Item("Splits with numbers of speakers?", bool(counts), counts or OPEN)
     shared = {name: results.hashes[name] for name in ("manifest", "splits", "cache") if name in results.hashes}

@@ -136,9 +136,9 @@ def open_ecapa() -> Hear:
     """Cosine of ECAPA-TDNN embeddings of the utterance and its reference, which is embedded once."""
     import torch
 
-    from tune_accent.auditing.speech_encoders import ECAPA, ECAPA_WEIGHTS, _local, load_ecapa
+    from tune_accent.auditing.speech_encoders import ECAPA, ECAPA_WEIGHTS, load_ecapa, local_folder
 
-    weights = _local(ECAPA, "paper.control.ecapa", (ECAPA_WEIGHTS,)) / ECAPA_WEIGHTS
+    weights = local_folder(ECAPA, "paper.control.ecapa", (ECAPA_WEIGHTS,)) / ECAPA_WEIGHTS
     embed = load_ecapa(weights, torch.device("cpu"))
     references: dict[str, np.ndarray] = {}
 

@@ -11,7 +11,18 @@ from tune_accent.paper.importances import METRIC, SETTLED, Importances, importan
 from tune_accent.paper.results import PaperResults, TrainedRun
 from tune_accent.paper.search_tables import mean_sd
 from tune_accent.reporting.figures import Picture
-from tune_accent.reporting.plots import BLACK, COLOURS, DASHES, GREY, MARKERS, draw, limit_line, say_instead, whole_ticks
+from tune_accent.reporting.plots import (
+    BLACK,
+    COLOURS,
+    DASHES,
+    GREY,
+    MARKERS,
+    draw,
+    limit_lines,
+    marker_with_bars,
+    say_instead,
+    whole_ticks,
+)
 from tune_accent.tuning.core import Trial
 from tune_accent.tuning.results import resolved_values
 
@@ -94,8 +105,8 @@ def _pareto(measured: Measured, canvas: Canvas) -> None:
     axes.set(xlabel=f"{LEAKAGE}: larger of unseen and seen", ylabel=F1, title="Accent against leakage")
     gate = results.experiment.gate
     for limits, name in ((gate.go, "GO"), (gate.conditional, "CONDITIONAL")):
-        limit_line(axes, limits.accent_f1, f"{name} ≥ {limits.accent_f1:g}", upright=False, strong=name == "GO")
-        limit_line(axes, limits.leakage, f"{name} ≤ {limits.leakage:g}", upright=True, strong=name == "GO")
+        label = f"limits of {name}: F1 ≥ {limits.accent_f1:g}, leakage ≤ {limits.leakage:g}"
+        limit_lines(axes, limits.leakage, limits.accent_f1, label, strong=name == "GO")
     axes.margins(0.08)
     canvas.legend(loc="outside lower left", ncols=1)
 
@@ -111,16 +122,16 @@ def _test_point(measured: Measured, axes: Axes) -> None:
         None if low is None or high is None else [[max(0.0, value - low)], [max(0.0, high - value)]]
         for value, low, high in ((leakage.value, leakage.low, leakage.high), (f1.value, f1.low, f1.high))
     ]
-    axes.errorbar(
-        [leakage.value], [f1.value], xerr=reach[0], yerr=reach[1], fmt="D", color=WINNER_COLOUR, markeredgecolor=BLACK,
-        markersize=9, ecolor=BLACK, elinewidth=1.4, capsize=4, label=label, zorder=5,
-    )  # fmt: skip
+    marker_with_bars(axes, (leakage.value, f1.value), (reach[0], reach[1]), "D", WINNER_COLOUR, label)
 
 
 def _sweep(results: PaperResults, canvas: Canvas) -> None:
     full = [trial for trial in results.search if trial.state == "COMPLETE"]
     weights = [resolved_values(results.experiment, trial.params)[3] for trial in full]
     base = [run for run in results.runs if run.arm == "no_leakage" and run.state == "COMPLETE"]
+    if not full and not base:
+        say_instead(canvas, "Leakage weight", "No trial ran its full length.")
+        return
     positive = [weight for weight in weights if weight > 0]
     zero = min(positive) / 10 if positive else 0.1
     panels = canvas.subplots(1, 2)
@@ -134,19 +145,7 @@ def _sweep(results: PaperResults, canvas: Canvas) -> None:
         mean, sd = mean_sd([run.reports[-1][key] for run in base if run.reports[-1].get(key) is not None])
         if mean is not None:
             label = f"winner's settings with λ = 0 ({len(base)} new seeds; bar: ± sd)"
-            axes.errorbar(
-                [zero],
-                [mean],
-                yerr=sd,
-                fmt="s",
-                color=WINNER_COLOUR,
-                markeredgecolor=BLACK,
-                markersize=8,
-                ecolor=BLACK,
-                capsize=4,
-                label=label,
-                zorder=5,
-            )
+            marker_with_bars(axes, (zero, mean), (None, sd), "s", WINNER_COLOUR, label)
         axes.set_xscale("log")
         ticks = sorted({zero, *positive}) if len(set(positive)) <= 8 else [zero, min(positive), max(positive)]
         axes.set_xticks(ticks, ["0" if tick == zero else f"{tick:g}" for tick in ticks])
@@ -229,6 +228,9 @@ def _survival(results: PaperResults, canvas: Canvas) -> None:
 
 def _learning(results: PaperResults, canvas: Canvas) -> None:
     shown = [arm for arm in results.arms if arm.name == "winner" or arm.kind == "baseline"]
+    if not any(run.reports for run in results.runs):
+        say_instead(canvas, "Learning curves", "No run has finished an epoch.")
+        return
     panels = canvas.subplots(1, 3)
     curves: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {
         F1: lambda report: report.get("accent_f1"),

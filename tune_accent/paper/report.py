@@ -12,6 +12,7 @@ from tune_accent.paper.report_words import (
     backbone_name,
     code_words,
     control_words,
+    data_name,
     demo_notes,
     limits,
     machine_words,
@@ -65,7 +66,7 @@ def report_page(measured: Measured, sheets: Mapping[str, Sheet], pictures: Mappi
         ),
         Section("Provenance", list(_provenance(results))),
     ]
-    subtitle = f"Backbone {backbone_name(spec)}, frozen; data {spec.data.root.rpartition('/')[2]}; seed {spec.seed}"
+    subtitle = f"Backbone {backbone_name(spec)}, frozen; data {data_name(spec)}; seed {spec.seed}"
     footer = f"tune_accent {__version__}. Exact numbers: tables/*.csv. LaTeX: tables/tables.tex."
     return Page(f"Paper run of {results.name}", subtitle, [section for section in sections if section.blocks], footer)
 

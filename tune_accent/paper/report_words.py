@@ -118,6 +118,11 @@ def backbone_name(experiment: Experiment) -> str:
     return name if is_hub_id(name) or name == "tiny" else Path(name).name
 
 
+def data_name(experiment: Experiment) -> str:
+    """The data set's folder, without the path to it."""
+    return Path(experiment.data.root).name
+
+
 def is_hub_id(name: str) -> bool:
     """Whether a backbone is `owner/name`, and no path."""
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()

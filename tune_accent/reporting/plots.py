@@ -71,29 +71,16 @@ def whole_ticks(axis: Axis) -> None:
     axis.set_major_locator(MaxNLocator(integer=True))
 
 
-def limit_line(axes: Axes, value: float, label: str, *, upright: bool, strong: bool) -> None:
-    """A limit of the gate across the axes, named at its end."""
-    how: dict[str, Any] = {
-        "color": BLACK if strong else GREY,
-        "linewidth": 1.1,
-        "linestyle": "-" if strong else (0, (4, 2)),
-        "zorder": 1,
-    }
-    where: dict[str, Any]
-    if upright:
-        axes.axvline(value, **how)
-        where = {
-            "xy": (value, 0.0),
-            "xycoords": axes.get_xaxis_transform(),
-            "xytext": (3, 4),
-            "va": "bottom",
-            "ha": "left",
-            "rotation": 90,
-        }
-    else:
-        axes.axhline(value, **how)
-        where = {"xy": (1.0, value), "xycoords": axes.get_yaxis_transform(), "xytext": (-2, 3), "va": "bottom", "ha": "right"}
-    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
-    axes.annotate(
-        label, textcoords="offset points", fontsize=8, color=BLACK if strong else "#555555", bbox=paper, zorder=1.5, **where
-    )
+def limit_lines(axes: Axes, x: float, y: float, label: str, *, strong: bool) -> None:
+    """A limit in either direction, named once in the legend: names beside the lines would lie on points."""
+    how: dict[str, Any] = {"linewidth": 1.1, "linestyle": "-" if strong else (0, (4, 2)), "zorder": 1}
+    axes.axhline(y, color=BLACK if strong else GREY, label=label, **how)
+    axes.axvline(x, color=BLACK if strong else GREY, **how)
+
+
+def marker_with_bars(axes: Axes, at: tuple[float, float], bars: tuple[Any, Any], marker: str, colour: str, label: str) -> None:
+    """One point that stands out, with error bars: (in x, in y), as `Axes.errorbar` takes them; None for no bar."""
+    axes.errorbar(
+        [at[0]], [at[1]], xerr=bars[0], yerr=bars[1], fmt=marker, color=colour, markeredgecolor=BLACK, markersize=9,
+        ecolor=BLACK, elinewidth=1.4, capsize=4, label=label, zorder=5,
+    )  # fmt: skip

@@ -3,7 +3,7 @@
     <folder>/adapter/            PEFT format (absent for the no-LoRA baseline)
     <folder>/heads.safetensors   accent table (names of its rows in the metadata `accents`), z head, classifier, adversary
     <folder>/optimizer.safetensors
-    <folder>/state.json          epoch, step, counters; the hash of what the trial is
+    <folder>/state.json          epoch, step, counters; the hash of what the trial is; under fp16 the loss scale
     <folder>/checksums.json      SHA-256 of every other file, checked before anything is loaded
 
 No generator state is kept: every epoch seeds its generators from (seed, epoch) (see seeding.py), so training from a checkpoint gives the same bits
@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -39,7 +41,7 @@ def save_checkpoint(folder: Path, trial: Trial) -> None:
             save_adapter(trial.adapter, target / "adapter")
         save_file(_heads_state(trial), target / "heads.safetensors", metadata={"accents": json.dumps(trial.heads.accents)})
         save_file(_optimizer_state(trial), target / "optimizer.safetensors")
-        write_json(target / "state.json", {name: getattr(trial, name) for name in ("spec", *COUNTERS)})
+        write_json(target / "state.json", {name: getattr(trial, name) for name in ("spec", *COUNTERS)} | _scaler_state(trial))
         write_checksums(target)
 
     write_folder(folder, fill)
@@ -58,6 +60,7 @@ def load_checkpoint(folder: Path, trial: Trial, device: torch.device) -> None:
             load_adapter_state(trial.adapter, load_file(folder / "adapter" / "adapter_model.safetensors", device=str(device)))
         _load_heads(trial, load_file(folder / "heads.safetensors", device=str(device)))
         _load_optimizers(trial, load_file(folder / "optimizer.safetensors", device=str(device)))
+        _load_scaler(trial, read_json(folder / "state.json"))
         for name, value in counters.items():
             setattr(trial, name, value)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -77,6 +80,22 @@ def _counters(folder: Path, spec: str) -> dict[str, int | float | None]:
         if not (whole if name in WHOLE else value is None or (isinstance(value, float) and math.isfinite(value))):
             raise ValueError(f"{name} is {str(value)[:40]}")
     return {name: content[name] for name in COUNTERS}
+
+
+def _scaler_state(trial: Trial) -> dict[str, dict[str, float]]:
+    """The loss scale and how long it has held, under fp16; nothing otherwise."""
+    return {} if trial.scaler is None else {"scaler": trial.scaler.state_dict()}
+
+
+def _load_scaler(trial: Trial, content: Mapping[str, Any]) -> None:
+    """`ValueError` where what was saved is not the state of a scaler."""
+    if trial.scaler is None:
+        return
+    saved, own = content["scaler"], trial.scaler.state_dict()
+    kinds = {name: type(value) for name, value in saved.items()}
+    if kinds != {name: type(value) for name, value in own.items()} or not (math.isfinite(saved["scale"]) and saved["scale"] > 0):
+        raise ValueError(f"the state of the loss scaler is {str(saved)[:60]}")
+    trial.scaler.load_state_dict(saved)
 
 
 def adapter_tensors(trial: Trial) -> dict[str, Tensor]:

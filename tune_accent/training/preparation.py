@@ -16,11 +16,12 @@ from tune_accent.base.errors import DataError
 from tune_accent.base.files import read_json, sha256_file, sha256_json, write_json
 from tune_accent.base.progress import Progress, silent
 from tune_accent.base.seeds import derive_seed
-from tune_accent.config.schema import Experiment
+from tune_accent.config.schema import Experiment, QwenCodec
 
 if TYPE_CHECKING:
     import torch
 
+    from tune_accent.data.codec import Codec
     from tune_accent.models.backbone import Backbone
     from tune_accent.training.inputs import TrialData
 
@@ -70,6 +71,7 @@ def open_inputs(spec: Experiment, device: torch.device, progress: Progress = sil
 
     corpus = ensure_corpus(spec.data, derive_seed(spec.seed, "data"), progress)
     backbone = _backbone(spec, device)
+    codec = _codec(spec, backbone)
     speech = prepare(
         corpus,
         spec.data,
@@ -78,6 +80,7 @@ def open_inputs(spec: Experiment, device: torch.device, progress: Progress = sil
         tokenize=backbone.text_tokens,
         embedder_fingerprint=backbone.fingerprint,
         progress=progress,
+        codec=codec,
     )
     return trial_data(spec, speech, backbone)
 
@@ -116,7 +119,7 @@ def _prepare_in_child(spec_json: str, show: bool) -> dict[str, str]:
     spec = Experiment.model_validate_json(spec_json)
     torch.set_num_threads(spec.training.threads)
     with bars(show) as progress:
-        data = open_inputs(spec, torch.device("cpu"), progress)
+        data = open_inputs(_exact(spec), _preparing_device(spec), progress)
     root = Path(spec.data.root)
     record = asdict(
         PreparedRecord(
@@ -131,15 +134,42 @@ def _prepare_in_child(spec_json: str, show: bool) -> dict[str, str]:
     return record
 
 
-def _backbone(spec: Experiment, device: torch.device) -> Backbone:
+def _exact(spec: Experiment) -> Experiment:
+    """The experiment with a backbone that prepares in float32: what is cached must not depend on the precision of training."""
+    training = spec.training.model_copy(update={"precision": "fp32"})
+    return spec.model_copy(update={"training": training, "model": spec.model.model_copy(update={"attention": "sdpa"})})
+
+
+def _preparing_device(spec: Experiment) -> torch.device:
+    """The CPU; for the codec `qwen`, which is a network, the first GPU where there is one."""
     import torch
 
+    from tune_accent.training.device import default_device
+    from tune_accent.training.seeding import configure_torch
+
+    device = default_device() if isinstance(spec.data.codec, QwenCodec) else torch.device("cpu")
+    if device.type == "cuda":
+        configure_torch(spec.training)  # full float32 products: TF32 would change codes
+    return device
+
+
+def _codec(spec: Experiment, backbone: Backbone) -> Codec | None:
+    """The codec that is loaded and not fitted, on the backbone's device; None for one that `prepare` fits itself."""
+    if not isinstance(spec.data.codec, QwenCodec):
+        return None
+    from tune_accent.models.qwen_codec import QwenTokenizer
+
+    return QwenTokenizer.open(spec.data.codec.path or backbone.folder / "speech_tokenizer", backbone.device)
+
+
+def _backbone(spec: Experiment, device: torch.device) -> Backbone:
     from tune_accent.models.backbone import load_backbone
     from tune_accent.models.tiny import ensure_tiny
+    from tune_accent.training.device import weights_dtype
 
     name = spec.model.backbone
     if name == "tiny":
         codewords = getattr(spec.data.codec, "codewords", 2048)
         name = str(ensure_tiny(Path(spec.data.root) / "prepared", spec.model.tiny, codewords))
-    dtype = torch.bfloat16 if spec.training.precision == "bf16" and device.type == "cuda" else torch.float32
+    dtype = weights_dtype(spec.training, device)
     return load_backbone(name, attention=spec.model.attention, dtype=dtype, device=device)

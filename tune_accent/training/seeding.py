@@ -27,11 +27,12 @@ def configure_torch(training: Training) -> None:
     """Set threads and deterministic algorithms of this process; must run before CUDA starts for cuBLAS to be deterministic.
 
     The same for search and paper run: deterministic algorithms, cuBLAS workspace, cuDNN deterministic and without autotuning, full float32
-    products (no TF32), attention by the math kernel.
+    products (no TF32); `sdpa` by the math kernel, flash_attention_2 with its deterministic backward.
     """
     torch.set_num_threads(training.threads)
     if training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ.setdefault("FLASH_ATTENTION_DETERMINISTIC", "1")  # read by transformers for flash_attention_2
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = False

@@ -7,6 +7,7 @@ Each pair of batches is one A-batch (accent and speaker given: speech loss only)
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -24,13 +25,18 @@ from tune_accent.config.schema import Experiment
 from tune_accent.data.speech import SpeechSampler, StepRows
 from tune_accent.models.forward import Output, forward, pool
 from tune_accent.training.checkpoint import load_checkpoint
-from tune_accent.training.device import PeakMemory, autocast
+from tune_accent.training.device import PeakMemory, autocast, require_precision
 from tune_accent.training.inputs import TrialData
 from tune_accent.training.loss import Labels, accent_loss, leakage_loss, ramp, speech_loss
 from tune_accent.training.measure import measure
 from tune_accent.training.seeding import configure_torch, seed_everything
 from tune_accent.training.shuffled import as_trained, training_table
 from tune_accent.training.trial import Trial, build_trial, close_trial, set_learning_rate
+
+
+SMALLEST_SCALE = 1.0  # of the loss under fp16: gradients that overflow even there are not fp16's fault
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class EpochReport:
         seconds: wall clock of training and evaluation.
         peak_mb: peak device memory on CUDA, peak resident memory of the process on CPU.
         trial: the live state, to be saved before the next epoch is asked for.
+        allocated_mb: device (on CPU: resident) memory that is held when the epoch ends.
     """
 
     epoch: int
@@ -50,6 +57,7 @@ class EpochReport:
     seconds: float
     peak_mb: float
     trial: Trial
+    allocated_mb: float = 0.0
 
 
 def train(spec: Experiment, data: TrialData, checkpoint: Path | None = None) -> TrialRun:
@@ -61,7 +69,7 @@ def train(spec: Experiment, data: TrialData, checkpoint: Path | None = None) -> 
         checkpoint: folder of a finished epoch of the same spec; None starts at step 0.
 
     Raises:
-        DataError: the checkpoint cannot be read (at once).
+        DataError: the checkpoint cannot be read (at once). UserError: the device cannot train in `training.precision` (at once).
         Diverged: a loss, gradient or metric is not finite (while iterating).
     """
     return TrialRun(spec, data, checkpoint)
@@ -71,6 +79,7 @@ class TrialRun(Iterator[EpochReport]):
     """The epochs of one trial; `close` takes its adapter off the backbone."""
 
     def __init__(self, spec: Experiment, data: TrialData, checkpoint: Path | None) -> None:
+        require_precision(spec.training, data.device)
         configure_torch(spec.training)
         self.spec, self.data = spec, as_trained(spec, data)
         self.sampler = SpeechSampler(training_table(self.data), data.speech.held_fold, spec.training)
@@ -102,7 +111,9 @@ class TrialRun(Iterator[EpochReport]):
         trial.epoch += 1
         _note_score(trial, metrics["score"])
         metrics["ended"] = _finished(trial, spec)
-        return EpochReport(trial.epoch, metrics, time.perf_counter() - started, memory.peak_mb(), trial)
+        peak, allocated = memory.peak_mb(), memory.allocated_mb()
+        log.info("epoch %d: %.0f MiB of %s memory allocated, %.0f MiB at the peak", trial.epoch, allocated, data.device.type, peak)
+        return EpochReport(trial.epoch, metrics, time.perf_counter() - started, peak, trial, allocated)
 
     def close(self) -> None:
         """Leave the backbone as it was loaded; harmless when repeated."""
@@ -197,17 +208,25 @@ def _backward(loss: Tensor, name: str, trial: Trial) -> None:
     if not torch.isfinite(loss):
         raise Diverged(name, trial.step, trial.grad_norm)
     if loss.requires_grad:
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss if trial.scaler is None else trial.scaler.scale(loss))
 
 
 def _step(spec: Experiment, trial: Trial) -> float:
+    """One optimizer step; the norm of the gradient before it was clipped, 0 where fp16 overflowed and the step was left out."""
+    if trial.scaler is not None:
+        trial.scaler.unscale_(trial.optimizer)
     norm = float(torch.nn.utils.clip_grad_norm_(trial.trained(), spec.training.clip))
-    if not np.isfinite(norm):
+    overflow = not np.isfinite(norm)
+    if overflow and (trial.scaler is None or trial.scaler.get_scale() <= SMALLEST_SCALE):
         raise Diverged("gradient norm", trial.step, trial.grad_norm)
-    trial.optimizer.step()
+    if trial.scaler is None:
+        trial.optimizer.step()
+    else:
+        trial.scaler.step(trial.optimizer)  # not where a gradient overflowed: then `update` halves the scale
+        trial.scaler.update()
     trial.step += 1
-    trial.grad_norm = norm
-    return norm
+    trial.grad_norm = trial.grad_norm if overflow else norm
+    return 0.0 if overflow else norm
 
 
 def _labels(spec: Experiment, data: TrialData, rows: np.ndarray) -> Labels:

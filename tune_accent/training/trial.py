@@ -13,6 +13,7 @@ from tune_accent.base.files import sha256_json
 from tune_accent.config.schema import Experiment, Training
 from tune_accent.models.backbone import set_checkpointing
 from tune_accent.models.lora import attach, detach
+from tune_accent.training.device import loss_scaler
 from tune_accent.training.heads import Heads, build_heads
 from tune_accent.training.inputs import TrialData
 from tune_accent.training.seeding import seed_everything
@@ -35,6 +36,7 @@ class Trial:
     best_score: float | None = None
     stale_epochs: int = 0
     grad_norm: float | None = None
+    scaler: torch.amp.GradScaler | None = None  # fp16 only
 
     def trained(self) -> list[nn.Parameter]:
         """Parameters of the main optimizer: adapter, accent table, z head, accent classifier."""
@@ -48,7 +50,7 @@ class Trial:
 
 def build_trial(spec: Experiment, data: TrialData) -> Trial:
     """A trial at step 0, every weight from the experiment's seed: with a zero accent table and a fresh adapter it equals the base model."""
-    set_checkpointing(data.backbone, spec.training.gradient_checkpointing)
+    set_checkpointing(data.backbone, spec.training.gradient_checkpointing, spec.training.predictor_checkpointing)
     seed_everything(spec.training_seed, "heads")
     hidden, embedding = data.backbone.hidden, data.backbone.speaker_dim
     speakers = as_trained(spec, data).speakers_of_group(spec.objective)
@@ -58,7 +60,11 @@ def build_trial(spec: Experiment, data: TrialData) -> Trial:
     adapter = attach(data.backbone, spec.model.lora, spec.training_seed) if spec.model.lora.enabled else None
     try:
         return Trial(
-            adapter, heads, *_optimizers(spec, data, heads), spec=sha256_json(spec.model_dump(mode="json", include=DECIDING))
+            adapter,
+            heads,
+            *_optimizers(spec, data, heads),
+            spec=sha256_json(spec.model_dump(mode="json", include=DECIDING)),
+            scaler=loss_scaler(spec.training, data.device),
         )
     except BaseException:
         if adapter is not None:
