@@ -76,7 +76,7 @@ def rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def test_no_folder_and_no_search_are_refused(tmp_path: Path) -> None:
-    refused(run(tmp_path, RERUN, "nowhere"), "nowhere", "spec")
+    refused(run(tmp_path, RERUN, "nowhere"), "nowhere", "no such folder")
     (tmp_path / "empty").mkdir()
     refused(run(tmp_path, RERUN, "empty"), "empty")
     refused(run(tmp_path, RERUN, "--verify", "empty"), "empty", "no search")
@@ -88,7 +88,7 @@ def test_no_folder_and_no_search_are_refused(tmp_path: Path) -> None:
 def test_a_paper_run_leaves_what_a_reviewer_asks_for(place: Path) -> None:
     paper = place / FOLDER / "paper"
     told = (place / "stdout.txt").read_text(encoding="utf-8")
-    assert "Twice from the spec on cpu: equal to the bit; with the search's own trial: equal to the bit." in told
+    assert "equal to the bit; with the search's own trial: equal to the bit." in told
     main = list(rows(paper / "tables" / "main.csv"))
     assert {row["arm"] for row in main} >= {"winner", "no_lora", "no_leakage"}
     assert json.loads((paper / "reproduction.json").read_text())["same_twice"] is True

@@ -13,7 +13,8 @@ from typing import Any
 from tune_accent.base.errors import DataError
 from tune_accent.base.files import read_json
 from tune_accent.config.schema import Experiment
-from tune_accent.evaluation import Evaluation, Verdict, hierarchical_interval, verdict
+from tune_accent.evaluation import Verdict
+from tune_accent.paper.arms import arm_verdict
 from tune_accent.paper.compute import compute_used
 from tune_accent.paper.final import tested_runs
 from tune_accent.paper.opening import openings
@@ -28,7 +29,6 @@ from tune_accent.tuning.folder import Spec
 
 FOLDER, BUNDLE = "paper", "paper.zip"
 ENVIRONMENT, HASHES = "environment.json", "hashes.json"
-GATED = ("accent_f1", "leakage", "text_drop")
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,7 @@ def judged(experiment: Experiment, tested: Sequence[TestedRun]) -> Verdict:
     if len(tested) < 2:
         fix = "logs/ and trials/*/failure.json say why; remove failure.json to try the seed again"
         raise DataError(f"only {len(tested)} seeds of the winner could be measured", "paper run", fix)
-    found: list[Evaluation] = [one.neutral for one in tested]
-    speakers = min(detail.scored_speakers for one in found for detail in one.per_accent.values())
-    return verdict({name: hierarchical_interval(found, name) for name in GATED}, experiment.gate, speakers)
+    return arm_verdict(experiment, [one.neutral for one in tested])
 
 
 def _record(path: Path) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tune_accent.paper.arms import Measured
-from tune_accent.paper.importances import METRIC, SETTLED, Importances, importances
+from tune_accent.paper.importances import SETTLED, Importances, importances
 from tune_accent.paper.results import PaperResults, TrainedRun
 from tune_accent.paper.search_tables import mean_sd
 from tune_accent.reporting.figures import Picture
@@ -38,7 +38,7 @@ FAILED = ("DIVERGED", "OOM", "CRASHED", "TIMEOUT")
 def paper_figures(measured: Measured) -> dict[str, Picture]:
     """Every figure by name, in the order of the report."""
     results = measured.results
-    found = importances(results.space, results.search, results.experiment.seed)
+    found = importances(results.space, results.search, results.experiment.seed, results.metric, results.goal)
     paints: Mapping[str, tuple[str, tuple[float, float], Callable[[Canvas], None]]] = {
         "pareto": (
             "Accent F1 against speaker leakage: trials, gate, and the winner on test speakers",
@@ -63,13 +63,14 @@ def front(points: Sequence[Point]) -> list[Point]:
     return best
 
 
-def best_so_far(trials: Sequence[Trial]) -> list[Point]:
-    """(number of the trial, best score of a feasible full-length trial up to it), from the first such trial on."""
+def best_so_far(trials: Sequence[Trial], metric: str = "score", goal: str = "maximize") -> list[Point]:
+    """(number of the trial, best metric of a feasible full-length trial up to it), from the first such trial on."""
+    better = max if goal == "maximize" else min
     line: list[Point] = []
     for trial in trials:
         if trial.state == "COMPLETE" and trial.reports[-1].get("feasible", True):
-            value = float(trial.reports[-1][METRIC])
-            line.append((trial.number, max(value, line[-1][1]) if line else value))
+            value = float(trial.reports[-1][metric])
+            line.append((trial.number, better(value, line[-1][1]) if line else value))
     return line
 
 
@@ -184,8 +185,10 @@ def _history(results: PaperResults, canvas: Canvas) -> None:
         (others, "X", COLOURS[4], "full length, over a limit"),
         (ended["STOPPED"], "o", "none", "stopped early (last value)"),
     ):
-        _scatter(axes, [(t.number, t.reports[-1][METRIC]) for t in trials], marker, face, f"{words} (n = {len(trials)})", BLACK)
-    line = best_so_far(results.search)
+        _scatter(
+            axes, [(t.number, t.reports[-1][results.metric]) for t in trials], marker, face, f"{words} (n = {len(trials)})", BLACK
+        )
+    line = best_so_far(results.search, results.metric, results.goal)
     if line:
         line.append((max(t.number for t in results.search), line[-1][1]))
         axes.step(*zip(*line, strict=True), where="post", color=WINNER_COLOUR, label="best feasible so far")
@@ -195,7 +198,7 @@ def _history(results: PaperResults, canvas: Canvas) -> None:
             number, color=GREY, linewidth=1.0, linestyle=":", label=f"failed (n = {len(failed)})" if number == failed[0] else None
         )
     title = "Optimisation history" if line else "Optimisation history: no full-length trial kept every limit"
-    axes.set(xlabel="Trial", ylabel=f"Search's {METRIC} (validation speakers)", title=title)
+    axes.set(xlabel="Trial", ylabel=f"Search's {results.metric} (validation speakers)", title=title)
     whole_ticks(axes.xaxis)
     axes.margins(0.05, 0.1)
     canvas.legend(loc="outside lower left", ncols=2)

@@ -227,7 +227,7 @@ class PaperResults:
     commands: Sequence[str]
     notes: Sequence[str] = field(default=())
     metric: str = "score"
-    goal: str = "maximize"
+    goal: Literal["maximize", "minimize"] = "maximize"
 
     def tested_of(self, arm: str) -> list[TestedRun]:
         """The tested runs of an arm, by seed."""

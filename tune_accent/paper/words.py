@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tune_accent.evaluation import Figure, hierarchical_interval
+from tune_accent.evaluation import Figure
+from tune_accent.paper.arms import over_seeds
 from tune_accent.paper.results import WINNER, PaperResults
 from tune_accent.paper.selection import selection_words
 from tune_accent.tuning.summary import DEMO_NOTE
@@ -19,14 +20,20 @@ def closing_words(root: Path, results: PaperResults) -> str:
     """
     chosen = results.selection[0]
     known = "" if results.verdict.decidable else " — not decidable"
-    lines = ["", f"Winner on {results.experiment.paper.seeds} new seeds: trial {chosen.trial} (rank {chosen.search_rank} in the search)"]
+    lines = [
+        "",
+        f"Winner on {results.experiment.paper.seeds} new seeds: trial {chosen.trial} (rank {chosen.search_rank} in the search)",
+    ]
     lines += [f"  {line}" for line in selection_words(results.selection, results.metric, results.goal)]
     lines += ["", "On test speakers (mean over seeds, 95 % over seeds and speakers):", *_figures(results)]
     lines += [f"Verdict: {results.verdict.name}{known}: {results.verdict.deciding}"]
     lines += [f"  {reason}" for reason in results.verdict.reasons]
     lines += ["", *_reproduction(results), *_control(results), *_openings(results)]
     lines += [f"note: {note}" for note in results.notes]
-    lines += ["", f"Files: {root}/paper/report.html, {root}/paper/tables/, {root}/paper/figures/, {root}/paper/adapter/, {root}/paper.zip"]
+    lines += [
+        "",
+        f"Files: {root}/paper/report.html, {root}/paper/tables/, {root}/paper/figures/, {root}/paper/adapter/, {root}/paper.zip",
+    ]
     lines.append(f"Check: python -m tune_accent.rerun --verify {root}")
     if results.experiment.model.backbone == "tiny":
         lines += ["", DEMO_NOTE]
@@ -36,7 +43,7 @@ def closing_words(root: Path, results: PaperResults) -> str:
 def _figures(results: PaperResults) -> list[str]:
     found = [run.neutral for run in results.tested_of(WINNER)]
     names = {"accent_f1": "accent F1", "leakage": "speaker leakage", "text_drop": "text drop"}
-    return [f"  {title:<16} {_shown(hierarchical_interval(found, name))}" for name, title in names.items()]
+    return [f"  {title:<16} {_shown(over_seeds(results.experiment, found, name).figure)}" for name, title in names.items()]
 
 
 def _shown(figure: Figure) -> str:
