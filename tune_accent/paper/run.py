@@ -5,6 +5,7 @@ select on new seeds → train baselines and ablations → train the winner twice
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -102,8 +103,11 @@ def _begin(request: Request) -> tuple[Base, RunRecord]:
 
 
 def _commands(request: Request) -> tuple[str, ...]:
-    recorded = read_json(request.root / "environment.json").get("command", [])
-    return ("python -m tune_accent." + " ".join(map(str, recorded)).replace(".py ", " ", 1), request.command)
+    """The command lines of search and paper run; the search's is the one of its last launch."""
+    program, *arguments = map(str, read_json(request.root / "environment.json")["command"])
+    module = program.removesuffix(".py")
+    first = [program] if module == program else ["python", "-m", f"tune_accent.{module}"]
+    return shlex.join([*first, *arguments]), request.command
 
 
 def _is_finished(root: Path, run: RunRecord) -> bool:
