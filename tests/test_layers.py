@@ -1,4 +1,4 @@
-"""Imports point down only (DESIGN: entries > paper > tuning > auditing > reporting > training > evaluation > models > data > tracking > config > base)."""
+"""Imports point down only (DESIGN: entries > checking > comparing > paper > tuning > auditing > reporting > training > evaluation > models > data > tracking > config > base)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,21 @@ import pytest
 import tune_accent
 
 PACKAGE = Path(tune_accent.__file__).parent
-ROOMS = ["base", "config", "tracking", "data", "models", "evaluation", "training", "reporting", "auditing", "tuning", "paper"]
+ROOMS = [
+    "base",
+    "config",
+    "tracking",
+    "data",
+    "models",
+    "evaluation",
+    "training",
+    "reporting",
+    "auditing",
+    "tuning",
+    "paper",
+    "comparing",
+    "checking",
+]
 ENTRIES = len(ROOMS)
 HEAVY = {"torch", "ray", "wandb", "optuna", "pandas", "sklearn", "transformers", "peft", "qwen_tts"}
 MODULES = sorted(PACKAGE.rglob("*.py"))

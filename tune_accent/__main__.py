@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import typer
 
-from tune_accent import audit, prepare, rerun, search, synthesize, trial
+from tune_accent import audit, compare, doctor, prepare, rerun, search, synthesize, trial
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 app.command("search")(search.main)
 app.command("prepare")(prepare.main)
 app.command("audit")(audit.main)
+app.command("doctor")(doctor.main)
 app.command("rerun")(rerun.main)
+app.command("compare")(compare.main)
 app.command("synthesize")(synthesize.main)
 app.command("trial", context_settings=trial.ANY_PARAMETER)(trial.main)
 

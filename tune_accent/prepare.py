@@ -65,15 +65,17 @@ def main(
             "audio_quality": audio_quality,
         }
         given = {key: value for key, value in options.items() if value is not None}
-        experiment = _experiment(source, where, out, config, given)
+        experiment = _experiment(source, where, out, config, given, made=check)
         if check:
             _check(experiment)
         else:
             _prepare(experiment, config, same_command("tune_accent.prepare", sys.argv[2:] if context.parent else sys.argv[1:]))
 
 
-def _experiment(kind: Kind, where: str | None, out: Path | None, config: Path | None, options: Mapping[str, Any]) -> Experiment:
-    """The experiment of the config, or one of defaults, with the command line's source in it."""
+def _experiment(
+    kind: Kind, where: str | None, out: Path | None, config: Path | None, options: Mapping[str, Any], made: bool = False
+) -> Experiment:
+    """The experiment of the config, or one of defaults, with the command line's source in it; a corpus that is made needs no source."""
     from pydantic import ValidationError
 
     from tune_accent.config.document import Document
@@ -84,7 +86,7 @@ def _experiment(kind: Kind, where: str | None, out: Path | None, config: Path | 
     loaded = load_experiment(config).experiment if config else None
     tree: dict[str, Any] = loaded.model_dump(exclude_unset=True) if loaded else {"seed": 0, "data": {}}
     own: dict[str, Any] = tree["data"].get("source", {}) if loaded and loaded.data.source.kind == kind.value else {}
-    source = {**own, **_from(kind, where, own), **_allowed(kind, options), "kind": kind.value}
+    source = {**own, **_from(kind, where, own, made), **_allowed(kind, options), "kind": kind.value}
     tree["data"] = {**tree["data"], "source": source, **({"root": str(out)} if out else {})}
     if "root" not in tree["data"]:
         raise UserError("nothing says where the corpus goes", "--out", "--out data/NAME, or --config with data.root")
@@ -99,9 +101,11 @@ def _experiment(kind: Kind, where: str | None, out: Path | None, config: Path | 
     return experiment
 
 
-def _from(kind: Kind, where: str | None, own: Mapping[str, Any]) -> dict[str, str]:
+def _from(kind: Kind, where: str | None, own: Mapping[str, Any], made: bool) -> dict[str, str]:
     if kind is Kind.demo:
         return {"preset": where} if where else {}
+    if made and not where:
+        return {"path": "."} if "path" not in own else {}
     if where is None and "path" not in own:
         fix = "--from FOLDER" + (
             ", a glob, or --from nilc-nlp/CORAA-MUPE-ASR" if kind is Kind.coraa_mupe else ", or --from FILE.zip"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from sklearn.cluster import KMeans
 from torch import Tensor
 
@@ -21,13 +22,11 @@ from tune_accent.models.tiny import _speech_tokenizer_config, _write_speech_toke
 
 def write_calibrated(folder: Path, waves: Sequence[Wave], codewords: int = 16) -> Path:
     """Write the tokenizer; `_speech_tokenizer_config` has its shape."""
+    import_qwen_tts()
     from qwen_tts.core import Qwen3TTSTokenizerV2Config, Qwen3TTSTokenizerV2Model
 
-    import_qwen_tts()
     folder.mkdir(parents=True)
     _write_speech_tokenizer(folder, 0, codewords)
-    from safetensors.torch import load_file
-
     model = Qwen3TTSTokenizerV2Model(Qwen3TTSTokenizerV2Config(**_speech_tokenizer_config(codewords))).eval()
     model.load_state_dict(load_file(folder / "model.safetensors"))
     quantizer = model.encoder.quantizer

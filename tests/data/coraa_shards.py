@@ -1,15 +1,20 @@
 """Shards in the schema of CORAA-MUPE-ASR with espeak-ng's Portuguese, and everything that is odd in the real ones.
 
-`ROWS` is the corpus; its census is worked out by hand in test_coraa_mupe.py.
+`ROWS` is the corpus; its census is worked out by hand in test_coraa_mupe.py. For configs/coraa_mupe_demo.yaml there is another one, without oddities,
+of two regions (one speaks as in Brazil, one as in Portugal), 8 speakers each who read 6 sentences of their own:
+
+python -m tests.data.coraa_shards data/coraa_mupe_shards
 """
 
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -181,3 +186,42 @@ def record(row: Row, audio: Any, place: int) -> dict[str, Any]:
         "duration": row.duration,
         "audio": {"bytes": audio(row, place), "path": None},
     }
+
+
+def write_demo(folder: Path, speakers: int = 8, utterances: int = 6) -> Path:
+    """Shards of a corpus that can be searched: `speakers` of Bahia and of São Paulo each."""
+    plan = [
+        (state, number, place) for state in ("Bahia", "São Paulo") for number in range(speakers) for place in range(utterances)
+    ]
+    rows = [
+        Row(
+            f"{state[0]}{number}",
+            state,
+            "MF"[number % 2],
+            sound,
+            place,
+            duration=3.2 + 0.2 * (place % 3),
+            normalized=_said(sound),
+        )
+        for sound, (state, number, place) in enumerate(plan)
+    ]
+    with TemporaryDirectory() as scratch:
+        requests = [
+            Request(str(Path(scratch) / f"{sound}.wav"), _voice(*step[:2]), _said(sound), 150 + 4 * step[1], 40 + 3 * step[1], 50)
+            for sound, step in enumerate(plan)
+        ]
+        synthesise(requests, 2, silent)
+        sounds = {sound: _at_16_khz(Path(scratch) / f"{sound}.wav") for sound in range(len(plan))}
+    return write_shards(folder, rows, sounds, group=16, shards=2)
+
+
+def _voice(state: str, number: int) -> str:
+    return f"{'pt-br' if state == 'Bahia' else 'pt'}+{'mf'[number % 2]}{1 + number // 2 % 4}"
+
+
+def _said(sound: int) -> str:
+    return PORTUGUESE[sound * 7 % len(PORTUGUESE)]
+
+
+if __name__ == "__main__":
+    write_demo(Path(sys.argv[1]))

@@ -9,18 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.data.calibrated_codec import write_calibrated
 from tests.data.small_corpora import sine
-from tune_accent.base.errors import DataError, UserError
-from tune_accent.config import schema
+from tune_accent.base.errors import DataError
 from tune_accent.data.audio import Wave
-from tune_accent.data.codec import Codec, MfccPq, features, fit_codec
+from tune_accent.data.codec import Codec, MfccPq, features
+from tune_accent.models.qwen_codec import QwenTokenizer
 
-CONFIGS = [schema.MfccPq(codewords=16)]
 
-
-@pytest.fixture(scope="module", params=CONFIGS, ids=lambda cfg: cfg.name)
-def codec(request: pytest.FixtureRequest, waves: list[Wave]) -> Codec:
-    return fit_codec(request.param, iter(waves), 0)
+@pytest.fixture(scope="module", params=["mfcc_pq", "qwen"])
+def codec(request: pytest.FixtureRequest, waves: list[Wave], tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    if request.param == "mfcc_pq":
+        return MfccPq.fit(iter(waves), 16, 0)
+    return QwenTokenizer.open(write_calibrated(tmp_path_factory.mktemp("codec") / "speech_tokenizer", waves))
 
 
 @pytest.mark.parametrize("samples", [1, 479, 480, 1920, 1921, 24_000, 72_345])
@@ -36,6 +37,24 @@ def test_a_frame_is_80_ms_of_16_codes(codec: Codec, waves: list[Wave], samples: 
 def test_the_same_wave_gives_the_same_codes(codec: Codec, waves: list[Wave]) -> None:
     np.testing.assert_array_equal(codec.encode(waves[0]), codec.encode(waves[0].copy()))
     assert (codec.encode(waves[0])[:20] != codec.encode(waves[1])[:20]).any()
+
+
+def test_what_was_encoded_before_leaves_no_trace(codec: Codec, waves: list[Wave]) -> None:
+    alone = [codec.encode(wave) for wave in waves[:3]]
+    for first, again in zip(alone[::-1], [codec.encode(wave) for wave in waves[2::-1]], strict=True):
+        np.testing.assert_array_equal(first, again)
+
+
+def test_the_codec_that_is_saved_is_the_one_that_encodes(codec: Codec, waves: list[Wave], tmp_path: Path) -> None:
+    codec.save(tmp_path)
+    loaded: Codec = MfccPq.load(tmp_path) if codec.name == "mfcc_pq" else QwenTokenizer.open(tmp_path)
+    assert (loaded.name, loaded.fingerprint, loaded.codebook_size) == (codec.name, codec.fingerprint, codec.codebook_size)
+    np.testing.assert_array_equal(loaded.encode(waves[1]), codec.encode(waves[1]))
+
+
+def test_every_codebook_is_in_use(codec: Codec, waves: list[Wave]) -> None:
+    codes = np.concatenate([codec.encode(wave) for wave in waves])
+    assert all(len(np.unique(codes[:, book])) > codec.codebook_size // 2 for book in range(16))
 
 
 def test_silence_and_noise_are_encoded(codec: Codec) -> None:
@@ -109,9 +128,3 @@ def test_mfcc_agree_with_a_plain_discrete_cosine_transform() -> None:
 def test_too_little_speech_for_the_codewords() -> None:
     with pytest.raises(DataError, match="4 frames of train speech cannot fill 16 codewords"):
         MfccPq.fit([sine(0.05)], 16, 0)
-
-
-def test_the_real_codec_is_not_silently_replaced() -> None:
-    with pytest.raises(UserError, match="no codec 'qwen'") as caught:
-        fit_codec(schema.QwenCodec(), [], 0)
-    assert caught.value.fix is not None

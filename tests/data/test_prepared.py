@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
 import pytest
 import soundfile
 
-from tests.data.small_corpora import SMALL
-from tune_accent.base.errors import DataError, UserError
+from tests.data.caches import Encoding, config, never, prepared, spectrum, tokens
+from tests.data.calibrated_codec import write_calibrated
+from tune_accent.base.errors import DataError
+from tune_accent.base.files import sha256_json
 from tune_accent.base.progress import silent
 from tune_accent.config import schema
+from tune_accent.data import cache_format, preparing
 from tune_accent.data.audio import Wave, read_audio, set_loudness
 from tune_accent.data.codec import MfccPq
 from tune_accent.data.corpus import ensure_corpus
-from tune_accent.data.prepared import Prepared, open_prepared, prepare
-
-
-def spectrum(wave: Wave) -> npt.NDArray[np.float32]:
-    """A stand-in for the speaker encoder: the energy in 8 bands."""
-    bands: npt.NDArray[np.float64] = np.log(np.abs(np.fft.rfft(wave, 4096)[:2048]).reshape(8, -1).sum(axis=1) + 1e-6)
-    return bands.astype(np.float32)
-
-
-def tokens(text: str) -> list[int]:
-    return list(text.encode())
-
-
-def never(*_: Any) -> Any:
-    raise AssertionError("a second call computes nothing")
-
-
-def config(root: Path, **changes: Any) -> schema.Data:
-    return schema.Data(root=str(root), source=SMALL, codec=schema.MfccPq(codewords=16)).model_copy(update=changes)
-
-
-def prepared(cfg: schema.Data, seed: int = 0, model: str = "model", embed: Callable[..., Any] = spectrum) -> Prepared:
-    corpus = ensure_corpus(cfg, 0, silent)
-    tokenize = never if embed is never else tokens
-    return prepare(corpus, cfg, seed, embed=embed, tokenize=tokenize, embedder_fingerprint=model, progress=silent)
+from tune_accent.data.prepared import Prepared, open_prepared, prepare, reopen_prepared
+from tune_accent.models.qwen_codec import QwenTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +107,7 @@ def test_whatever_the_content_depends_on_is_in_the_key(cache: Prepared, demo_roo
     assert len(keys) == 6
 
 
-@pytest.mark.parametrize("name", ["codes.npy", "table.json", "prepared.json", "codec/codebooks.safetensors"])
+@pytest.mark.parametrize("name", ["codes.npy", "table.npy", "utt_ids.npy", "prepared.json", "codec/codebooks.safetensors"])
 @pytest.mark.parametrize("damage", ["gone", "cut", "flipped"])
 def test_a_damaged_cache_is_made_again(
     cache: Prepared, cached_root: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture
@@ -138,19 +123,101 @@ def test_a_damaged_cache_is_made_again(
     assert "made again" in caplog.text
 
 
-def test_an_interrupted_preparation_leaves_nothing(demo_root: Path) -> None:
-    calls: list[int] = []
+def files_of(cache: Prepared) -> dict[str, bytes]:
+    """Every file of a cache."""
+    return {str(path.relative_to(cache.folder)): path.read_bytes() for path in cache.folder.rglob("*") if path.is_file()}
 
-    def interrupted(wave: Wave) -> npt.NDArray[np.float32]:
-        calls.append(1)
-        if len(calls) == 20:
-            raise KeyboardInterrupt
-        return spectrum(wave)
 
+def test_an_interrupted_preparation_goes_on_with_what_is_finished(
+    cache: Prepared, demo_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "PART", 5)
+    fitted: list[int] = []
+    fit = MfccPq.fit
+
+    def counted(waves: Iterator[Wave], codewords: int, seed: int) -> MfccPq:
+        fitted.append(1)
+        return fit(waves, codewords, seed)
+
+    monkeypatch.setattr(MfccPq, "fit", counted)
+    for last, finished in ((13, 2), (14, 4)):
+        with pytest.raises(KeyboardInterrupt):
+            prepared(config(demo_root), embed=Encoding(last))
+        assert [path.name for path in (demo_root / "prepared").iterdir()] == [f".{cache.key}.parts"]
+        assert len(list(demo_root.glob("prepared/.*.parts/*/part.json"))) == finished
+    rest = Encoding()
+    again = prepared(config(demo_root), embed=rest)
+    assert rest.count == 36 - 20 and fitted == [1]
+    assert files_of(again) == files_of(cache), "the size of parts does not matter either"
+    assert not list(demo_root.glob("prepared/.*.parts"))
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "flipped", "record"])
+def test_a_damaged_part_is_made_again(cache: Prepared, demo_root: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    monkeypatch.setattr(preparing, "PART", 10)
     with pytest.raises(KeyboardInterrupt):
-        prepared(config(demo_root), embed=interrupted)
-    assert [path.name for path in (demo_root / "prepared").iterdir()] == [".lock"]
-    assert len(prepared(config(demo_root)).table) == 36
+        prepared(config(demo_root), embed=Encoding(35))
+    path = next(demo_root.glob("prepared/.*.parts/000001")) / ("part.json" if damage == "record" else "part.safetensors")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] if damage == "cut" else data[:-6] + bytes([data[-6] ^ 1]) + data[-5:])
+    if damage == "gone":
+        path.unlink()
+    rest = Encoding()
+    assert files_of(prepared(config(demo_root), embed=rest)) == files_of(cache)
+    assert rest.count == 6 + 10
+
+
+def test_two_processes_share_the_work(cache: Prepared, demo_root: Path) -> None:
+    """Nothing is done twice, and both see the same cache."""
+    command = [sys.executable, "-m", "tests.data.prepare_process", str(demo_root)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [json.loads(process.communicate(timeout=120)[0]) for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert {answer["key"] for answer in said} == {cache.key}
+    assert sum(answer["encoded"] for answer in said) == 36
+    assert files_of(open_prepared(demo_root / "prepared" / cache.key)) == files_of(cache)
+    assert not list(demo_root.glob("prepared/.*.parts"))
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_its_parts_to_the_next(cache: Prepared, demo_root: Path) -> None:
+    command = [sys.executable, "-m", "tests.data.prepare_process", str(demo_root)]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not list(demo_root.glob("prepared/.*.parts/000002/part.json")) and killed.poll() is None:
+        time.sleep(0.01)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL, "it was to be killed at its work"
+    answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert answer["encoded"] <= 36 - 3 * 4
+    assert files_of(open_prepared(demo_root / "prepared" / cache.key)) == files_of(cache)
+
+
+def test_checksums_are_read_again_only_where_a_file_changed(
+    cached_root: Path, cache: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = cached_root / "prepared" / cache.key
+    assert cache_format.is_whole(folder)
+    monkeypatch.setattr(cache_format, "sha256_file", never)
+    assert cache_format.is_whole(folder)
+    monkeypatch.undo()
+    codes = folder / "codes.npy"
+    codes.write_bytes(codes.read_bytes()[:-1] + b"\x7f")
+    assert not cache_format.is_whole(folder)
+
+
+def test_a_cache_opens_again_without_its_corpus(cached_root: Path, cache: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = cached_root / "prepared" / cache.key
+    (cached_root / "manifest.jsonl").unlink()
+    again = reopen_prepared(folder, "model")
+    assert again is not None and again.table.equals(cache.table)
+    assert reopen_prepared(folder, "another") is None
+    monkeypatch.setattr(cache_format, "libraries", lambda: {"numpy": "0"})
+    assert reopen_prepared(folder, "model") is None
+
+
+def test_the_table_has_no_object_per_row(cache: Prepared) -> None:
+    assert {str(kind) for kind in cache.table.dtypes} == {"str", "int64"}
+    assert isinstance(cache.table["utt_id"].array, pd.arrays.ArrowStringArray)
 
 
 def test_a_corrupt_wav_is_one_error_that_names_it(demo_root: Path) -> None:
@@ -159,7 +226,7 @@ def test_a_corrupt_wav_is_one_error_that_names_it(demo_root: Path) -> None:
     with pytest.raises(DataError, match="cannot be used") as caught:
         prepared(config(demo_root))
     assert caught.value.where == str(path.resolve())
-    assert [path.name for path in (demo_root / "prepared").iterdir()] == [".lock"]
+    assert not [path for path in (demo_root / "prepared").iterdir() if not path.name.startswith(".")]
 
 
 def test_exchanged_audio_is_found(demo_root: Path) -> None:
@@ -182,6 +249,28 @@ def test_a_folder_that_is_no_cache(tmp_path: Path) -> None:
         open_prepared(tmp_path)
 
 
-def test_the_real_codec_is_asked_for_in_vain(demo_root: Path) -> None:
-    with pytest.raises(UserError, match="no codec 'qwen'"):
-        prepared(config(demo_root, codec=schema.QwenCodec()))
+def test_a_codec_that_is_loaded_names_the_cache_and_is_kept_in_it(root: Path, waves: list[Wave], tmp_path: Path) -> None:
+    corpus, cfg = ensure_corpus(config(root), 0, silent), config(root, codec=schema.QwenCodec(path="anywhere"))
+    codec = QwenTokenizer.open(write_calibrated(tmp_path / "codec", waves))
+
+    def made(codec: QwenTokenizer, cfg: schema.Data = cfg, embed: Callable[..., Any] = spectrum) -> Prepared:
+        return prepare(corpus, cfg, 0, embed=embed, tokenize=tokens, embedder_fingerprint="model", progress=silent, codec=codec)
+
+    cache = made(codec)
+    row = int(np.argmax(np.diff(cache.frame_offsets)))
+    wave = read_audio(root / corpus.manifest.rows[row].audio_path)
+    np.testing.assert_array_equal(cache.codes_of(row), codec.encode(set_loudness(wave, -23.0)))
+    assert (cache.codec_fingerprint, cache.codebook_size) == (codec.fingerprint, 16)
+    moved = QwenTokenizer.open(cache.folder / "codec")
+    assert made(moved, config(root, codec=schema.QwenCodec()), never).key == cache.key, "wherever the same weights lie"
+    other = QwenTokenizer.open(write_calibrated(tmp_path / "other", waves[:5]))
+    assert made(other).key != cache.key
+    with pytest.raises(ValueError, match="has to be given"):
+        prepared(cfg)
+
+
+def test_the_key_of_a_fitted_codec_is_what_it_was(root: Path, cache: Prepared) -> None:
+    """A cache of an earlier version is found again: `codec` in the request is the section of the config."""
+    request = json.loads((cache.folder / "prepared.json").read_text())["request"]
+    assert request["codec"] == {"name": "mfcc_pq", "codewords": 16} and "transforms" not in request
+    assert cache.key == sha256_json(request)[:24]

@@ -9,19 +9,21 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import soundfile
 
+from tests.data.csv_corpora import csv_source
 from tests.data.small_corpora import SMALL
 from tune_accent.base.errors import DataError, MissingDependency
 from tune_accent.base.files import sha256_file
-from tune_accent.base.progress import silent
+from tune_accent.base.progress import Progress, silent
 from tune_accent.config import schema
 from tune_accent.data.hygiene import Hygiene
-from tune_accent.data.manifest import read_manifest
-from tune_accent.data.sources import Source, demo, demo_texts, espeak
+from tune_accent.data.manifest import Utterance, read_manifest
+from tune_accent.data.sources import Rejected, Source, demo, demo_texts, espeak
 from tune_accent.data.sources.coraa_mupe import CoraaMupe
 from tune_accent.data.sources.making import make_corpus
 
@@ -38,6 +40,8 @@ SOURCES: dict[str, MakeSource] = {
     "EN3": lambda _: demo.Demo(TINY, 1),
     "PT2": lambda _: demo.Demo(TINY_PT, 1),
     "coraa-mupe": coraa,
+    "csv folder": lambda request: csv_source(request.getfixturevalue("tmp_path"), workers=1),
+    "csv ZIP": lambda request: csv_source(request.getfixturevalue("tmp_path"), packed=True, workers=1),
 }
 
 
@@ -102,6 +106,34 @@ def test_a_folder_with_other_parameters_is_refused(demo_root: Path) -> None:
         demo.ensure(demo_root, SMALL.model_copy(update={"texts": 4}), 0, silent)
     assert caught.value.where == str(demo_root)
     assert hashes(demo_root) == before
+
+
+@dataclass(frozen=True)
+class AllBroken:
+    """A source whose recordings are all silent."""
+
+    content: str
+
+    @property
+    def record(self) -> dict[str, str]:
+        return {"content": self.content}
+
+    def fill(self, root: Path, progress: Progress) -> tuple[list[Utterance], list[Rejected]]:
+        return [], [Rejected("u1", "it is silent"), Rejected("u2", "it is silent")]
+
+
+def test_where_everything_was_rejected_the_message_says_where_to_look(tmp_path: Path, made_demo: Path) -> None:
+    root = tmp_path / "corpus"
+    with pytest.raises(DataError, match=r"all 2 utterances were rejected, .* the first: u1: it is silent") as caught:
+        make_corpus(root, AllBroken("first"), silent)
+    assert caught.value.exit_code == 2 and caught.value.where == str(root / "rejected.csv")
+    assert (root / "rejected.csv").read_text(encoding="utf-8") == "utt_id,reason\nu1,it is silent\nu2,it is silent\n"
+    assert not (root / "manifest.jsonl").exists()
+    with pytest.raises(DataError, match="all 2 utterances"):  # a corrected source may go there, nothing was made
+        make_corpus(root, AllBroken("second"), silent)
+    shutil.copytree(made_demo / "audio", root / "audio")
+    with pytest.raises(DataError, match="made with content 'second', not 'third'"):
+        make_corpus(root, AllBroken("third"), silent)
 
 
 def test_a_folder_of_somebody_else_is_not_written_to(tmp_path: Path) -> None:

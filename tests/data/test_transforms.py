@@ -23,7 +23,7 @@ from tune_accent.data.corpus import ensure_corpus
 from tune_accent.data.prepared import Prepared, prepare
 from tune_accent.data.speech import training_rows
 from tune_accent.data.splits import make_splits
-from tune_accent.data.transforms import TRAIN_COPY, add_noise, copies_of, copy_rows, transform
+from tune_accent.data.transforms import TRAIN_COPY, add_noise, copies_of, original_rows, transform
 
 ALL = schema.Transforms(copies=2, speed=(0.9, 1.1), band_hz=(300, 3400), noise_snr_db=(10, 20), gain_db=(-6, 6))
 
@@ -136,7 +136,7 @@ def test_without_transforms_the_key_and_the_table_are_as_they_always_were(demo_r
     from importlib.metadata import version
 
     request = {
-        "format": 1,
+        "format": 2,
         "manifest": corpus.manifest.sha256,
         "splits": corpus.splits.sha256,
         "codec": {"name": "mfcc_pq", "codewords": 16},
@@ -147,7 +147,7 @@ def test_without_transforms_the_key_and_the_table_are_as_they_always_were(demo_r
     }
     assert cache.key == sha256_json(request)[:24]
     assert tuple(cache.table) == ("utt_id", "speaker", "accent", "text_id", "gender", "split", "fold")
-    assert copy_rows(cache.table) == {}
+    np.testing.assert_array_equal(original_rows(cache.table), np.arange(len(cache.table)))
 
 
 def test_copies_come_last_and_only_training_can_see_them(demo_root: Path) -> None:
@@ -159,7 +159,8 @@ def test_copies_come_last_and_only_training_can_see_them(demo_root: Path) -> Non
     np.testing.assert_array_equal(cache.codes[: len(plain.codes)], plain.codes)
     np.testing.assert_array_equal(cache.speaker_embeddings[:count], plain.speaker_embeddings)
     assert cache.table.iloc[:count][list(plain.table)].equals(plain.table)
-    copied = copy_rows(cache.table)
+    originals = original_rows(cache.table)
+    copied = {row: int(first) for row, first in enumerate(originals) if row != first}
     trained = training_rows(plain.table, plain.held_fold)
     assert sorted(copied.values()) == sorted([*trained, *trained])
     assert sorted(copied) == list(range(count, len(cache.table)))
@@ -180,5 +181,5 @@ def test_the_values_of_transforms_are_in_the_key(demo_root: Path) -> None:
     for changes in ({}, {"copies": 1}, {"speed": (0.9, 1.2)}, {"noise_snr_db": None}):
         transforms = schema.Transforms.model_validate(ALL.model_dump() | changes)
         cfg = schema.Data(root=str(demo_root), source=SMALL, transforms=transforms)
-        keys.add(sha256_json(module._request(corpus, cfg, 0, "m")))
+        keys.add(sha256_json(module._request(corpus, cfg, 0, "m", None)))
     assert len(keys) == 4

@@ -144,7 +144,7 @@ def test_shards_become_a_corpus_with_its_cache(shards: Path, tmp_path: Path) -> 
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
     next(root.glob("audio/*/*")).write_bytes(b"")
     next(root.glob("prepared/*/codes.npy")).unlink()
-    refused(run(tmp_path, PREPARE, "coraa-mupe", "--config", "shards.yaml", "--check"), "has changed", "cannot be read")
+    refused(run(tmp_path, PREPARE, "coraa-mupe", "--out", "data/shards", "--check"), "has changed", "is missing")
 
 
 def _interrupt(folder: Path) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tune_accent.base.errors import DataError, ModelError
-from tune_accent.config.schema import Tiny
+from tune_accent.config.schema import Model, Tiny
 from tune_accent.models.backbone import Backbone, load_backbone
 from tune_accent.models.tiny import ensure_tiny
 
@@ -136,3 +137,20 @@ def test_a_hub_id_goes_through_the_same_code(monkeypatch: pytest.MonkeyPatch, ti
     backbone = load_backbone("someone/Tiny-Base")
     assert asked == ["someone/Tiny-Base"] * 2
     assert (backbone.name, backbone.folder) == ("someone/Tiny-Base", tiny_folder)
+
+
+def test_flash_attention_says_what_it_lacks(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ModelError, match=r"(?s)model\.attention: flash_attention_2 needs the package flash_attn.*model\.attention: sdpa"
+    ):
+        load_backbone(tiny_folder, attention="flash_attention_2", dtype=torch.bfloat16)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    with pytest.raises(ModelError, match="needs a CUDA GPU"):
+        load_backbone(tiny_folder, attention="flash_attention_2", dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice", "models/Qwen3-TTS-12Hz-1.7B-VoiceDesign/"])
+def test_a_config_that_names_another_kind_is_refused_before_anything_is_fetched(name: str) -> None:
+    with pytest.raises(ValidationError, match=r"no speaker encoder, hence no place for S: use the \*-Base"):
+        Model(backbone=name)

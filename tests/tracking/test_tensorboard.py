@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from tune_accent.tracking.tensorboard import NoTracker, TensorBoard, Tracker
+from tune_accent.tracking.tensorboard import TensorBoard
+from tune_accent.tracking.tracker import NoTracker, Tracker
 
 METRICS = {"score": 0.5, "step": 14, "feasible": True, "text_drop": None, "evaluation": {"value": 1.0}}
+
+
+def events(file: Path) -> Iterator[Any]:
+    """The events of a file."""
+    data = file.read_bytes()
+    while data:  # records: length, its checksum, payload, its checksum
+        (length,) = struct.unpack("<Q", data[:8])
+        yield Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
 
 
 def scalars(folder: Path) -> dict[tuple[str, int], float]:
     """(name, step) → value in the event files of one trial; a pair must come once."""
     found: dict[tuple[str, int], float] = {}
     for file in sorted(folder.glob("events*")):
-        data = file.read_bytes()
-        while data:  # records: length, its checksum, payload, its checksum
-            (length,) = struct.unpack("<Q", data[:8])
-            event = Event.FromString(data[12 : 12 + length])
+        for event in events(file):
             for value in event.summary.value:
-                assert (value.tag, event.step) not in found
-                found[value.tag, event.step] = value.simple_value
-            data = data[16 + length :]
+                if not value.metadata.plugin_data.plugin_name:
+                    assert (value.tag, event.step) not in found
+                    found[value.tag, event.step] = value.simple_value
     return found
 
 
@@ -66,3 +73,24 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: py
         tracker.epoch(0, 1, METRICS)
         tracker.epoch(0, 2, METRICS)
     assert len(caplog.records) == 1 and "TensorBoard stopped" in caplog.text
+
+
+def test_hyperparameters_are_written_with_the_first_file_of_a_trial(tmp_path: Path) -> None:
+    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+
+    tracker = TensorBoard(tmp_path, {}, lambda trial: {"lr": 0.001 * trial, "lora_rank": 8, "model.language": "english"})
+    tracker.epoch(2, 1, METRICS)
+    tracker.epoch(2, 2, METRICS)
+    files = sorted((tmp_path / "trial_0002").glob("events*"))
+    parts = [
+        HParamsPluginData.FromString(value.metadata.plugin_data.content)
+        for event in events(files[0])
+        for value in event.summary.value
+        if value.metadata.plugin_data.plugin_name == "hparams"
+    ]
+    (session,) = [part.session_start_info for part in parts if part.HasField("session_start_info")]
+    assert (session.hparams["lr"].number_value, session.hparams["lora_rank"].number_value) == (0.002, 8)
+    assert session.hparams["model.language"].string_value == "english"
+    (compared,) = [part.experiment for part in parts if part.HasField("experiment")]
+    assert [info.name.tag for info in compared.metric_infos] == ["score"]
+    assert not any(value.metadata.plugin_data.plugin_name for event in events(files[1]) for value in event.summary.value)

@@ -11,11 +11,14 @@ import pytest
 import yaml
 
 from tests.tuning.small_search import SPACE, core_of, request
-from tune_accent.config.load import resolve
+from tune_accent.config.load import load_experiment, resolve
 from tune_accent.config.schema import Experiment
-from tune_accent.tuning import forecast as module
+from tune_accent.tuning import peak as module
 from tune_accent.tuning.driver import Request
-from tune_accent.tuning.forecast import adapter_weights, disk_bytes, epochs_expected, first, forecast, memory
+from tune_accent.tuning.forecast import adapter_weights, disk_bytes, epochs_expected, first, forecast
+from tune_accent.tuning.peak import memory, peak_of
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def test_the_text_holds_the_config_and_the_first_configurations(asked: Request) 
     assert rest.count("  trial ") == 4 and "trial 0: rank " in rest
     assert "# epochs: 9 to 15 (5 trials of 3, ASHA rungs at 1)" in rest
     assert "KiB" in rest or "MiB" in rest
-    assert "# memory: at least" in rest
+    assert "# memory: about" in rest
     assert not asked.root.exists() and not Path(asked.experiment.data.root).exists()
 
 
@@ -66,9 +69,22 @@ def test_memory_is_set_against_what_is_there(asked: Request, monkeypatch: pytest
     assert "DOES NOT FIT" in memory(asked.experiment)
     monkeypatch.setattr(module, "gpus", lambda: [{"name": "RTX 4090", "memory": "24576 MiB", "driver": "1"}])
     assert "gpu 0.25 of RTX 4090 is 6.0 GiB: fits" in memory(asked.experiment)
-    unknown = resolve(asked.experiment, {"model.backbone": "Qwen/Qwen3-TTS-12Hz-0.6B-Base"})
-    assert memory(unknown) == "unknown: the shape of Qwen/Qwen3-TTS-12Hz-0.6B-Base is not on this machine"
+    unknown = resolve(asked.experiment, {"model.backbone": "someone/else-Base"})
+    assert memory(unknown) == "unknown: the shape of someone/else-Base is not on this machine"
     assert adapter_weights(unknown) == 0
+
+
+@pytest.mark.parametrize(("name", "adapter"), [("0.6b", 4_587_520), ("1.7b", 6_422_528)])
+def test_the_real_checkpoints_are_set_against_a_card(monkeypatch: pytest.MonkeyPatch, name: str, adapter: int) -> None:
+    """Without a card and without weights: of the published shapes and a card of 24 GB."""
+    monkeypatch.setattr(module, "gpus", list)
+    spec = resolve(load_experiment(REPOSITORY / f"configs/qwen3_tts_{name}.yaml").experiment, {"lora_rank": 16})
+    assert adapter_weights(spec) == adapter
+    text, share = memory(spec), spec.tuning.resources.gpu
+    assert f"gpu {share:g} of a 24 GB card is {24 * share:.1f} GiB: fits" in text
+    assert text.count(" of a 24 GB card is ") == 3 and "gpu 1 of a 24 GB card is 24.0 GiB: fits" in text
+    found, plain = peak_of(spec), peak_of(resolve(spec, {"training.gradient_checkpointing": False, "training.sub_frames": None}))
+    assert found is not None and plain is not None and plain.peak > 1.5 * found.peak, "what the config switches on is needed"
 
 
 def test_the_shape_of_a_local_backbone_is_read(asked: Request, tmp_path: Path) -> None:

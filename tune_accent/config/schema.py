@@ -287,6 +287,9 @@ class Training(Section):
     lr: Positive = 5e-3  # of the adapter and the accent table
     heads_lr: Positive = 3e-3  # of the z head and the accent classifier
     batch_size: Count = 18  # of an A-batch
+    length_buckets: Count | None = (
+        None  # A-batches whose rows are dealt out by length together: less padding, other batches; None: off
+    )
     null_batch: NullBatch = NullBatch()
     steps_per_epoch: Count | None = None  # pairs of (A-batch, ∅-batch); None: one pass over the training rows by A-batches
     accumulation: Count = 1  # pairs of batches per optimizer step

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tune_accent.base.errors import DataError
-from tune_accent.base.files import inside, read_json, sha256_file
+from tune_accent.base.files import inside, sha256_file
 from tune_accent.base.progress import Progress
 from tune_accent.config import schema
 from tune_accent.data import splits
+from tune_accent.data.cache_format import META, faults
 from tune_accent.data.corpus import SPLITS, of_right_length
 from tune_accent.data.manifest import Manifest, read_manifest
 
@@ -27,13 +28,17 @@ def check_corpus(cfg: schema.Data, progress: Progress) -> str:
     """
     root = Path(cfg.root)
     manifest = read_manifest(root)
-    caches = sorted(path.parent for path in (root / "prepared").glob("*/prepared.json"))
-    faults = [*_audio(manifest, progress), *_splits(manifest, cfg), *(fault for cache in caches for fault in _cache(cache))]
-    if faults:
-        rest = f", and {len(faults) - MOST} more" if len(faults) > MOST else ""
+    caches = sorted(path.parent for path in (root / "prepared").glob(f"*/{META}"))
+    found = [*_audio(manifest, progress), *_splits(manifest, cfg), *(fault for cache in caches for fault in _cache(cache))]
+    if found:
+        rest = f", and {len(found) - MOST} more" if len(found) > MOST else ""
         fix = "restore the files, or remove the folder and make the corpus again; a damaged cache is made again by itself"
-        raise DataError(f"not what was written: {'; '.join(faults[:MOST])}{rest}", where=str(root), fix=fix)
-    return f"{root} is whole: {len(manifest.rows)} utterances, {len(caches)} prepared cache{'s' if len(caches) != 1 else ''}"
+        raise DataError(f"not what was written: {'; '.join(found[:MOST])}{rest}", where=str(root), fix=fix)
+    unfinished = len(list((root / "prepared").glob(".*.parts")))
+    rest = f"; {unfinished} more not finished: the same command continues" if unfinished else ""
+    return (
+        f"{root} is whole: {len(manifest.rows)} utterances, {len(caches)} prepared cache{'s' if len(caches) != 1 else ''}{rest}"
+    )
 
 
 def _audio(manifest: Manifest, progress: Progress) -> Iterator[str]:
@@ -57,10 +62,4 @@ def _splits(manifest: Manifest, cfg: schema.Data) -> Iterator[str]:
 
 
 def _cache(folder: Path) -> Iterator[str]:
-    try:
-        sums: dict[str, str] = read_json(folder / "prepared.json")["sha256"]
-        changed = [name for name, digest in sums.items() if sha256_file(inside(folder, name)) != digest]
-    except (OSError, DataError, KeyError, TypeError, AttributeError) as error:
-        yield f"prepared/{folder.name}: cannot be read ({error!r})"
-        return
-    yield from (f"prepared/{folder.name}/{name} has changed" for name in changed)
+    yield from (f"prepared/{folder.name}/{fault}" for fault in faults(folder))

@@ -1,16 +1,16 @@
 """The prepared cache: everything that no hyperparameter changes, computed once and memory-mapped by every trial.
 
 A cache is a folder `prepared/<key>/` whose key is the hash of all that it depends on. It is whole or absent, and checked against its own
-checksums when it is opened; a damaged one is made again.
+checksums when it is opened; a damaged one is made again. The work itself, in parts that outlive a kill, is in preparing.py.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,21 @@ import numpy.typing as npt
 import pandas as pd
 
 from tune_accent.base.errors import DataError
-from tune_accent.base.files import folder_lock, inside, read_json, sha256_file, sha256_json, write_folder, write_json
+from tune_accent.base.files import inside, read_json, remove, sha256_file, write_folder, write_json
 from tune_accent.base.progress import Progress
 from tune_accent.config import schema
 from tune_accent.data.audio import Wave, read_audio, set_loudness
+from tune_accent.data.cache_format import FORMAT, LIBRARIES, META, is_current, is_whole, key_of, libraries
+from tune_accent.data.cached_table import NAMED, open_table, save_table
 from tune_accent.data.codec import Codec, Codes, MfccPq
 from tune_accent.data.corpus import Corpus
 from tune_accent.data.manifest import Utterance
+from tune_accent.data.preparing import Encoder, Utterances, encode_parts, put_together, waiting_lock
 from tune_accent.data.transforms import RECIPE, TRAIN_COPY, Copy, copies_of, transformed
 
-FORMAT = 1
-LIBRARIES = ("numpy", "scipy", "scikit-learn", "soundfile", "soxr", "pyloudnorm")  # their versions can change a bit of the cache
-COLUMNS = ("utt_id", "speaker", "accent", "text_id", "gender", "split", "fold")
-COPY_OF = "copy_of"
-TABLE, META, CODEC = "table.json", "prepared.json", "codec"
+__all__ = ["LIBRARIES", "Prepared", "open_prepared", "prepare", "reopen_prepared", "waves"]
+
+CODEC = "codec"
 MAX_FIT_UTTERANCES = 2_000  # that the codec is fitted on
 Embed = Callable[[Wave], npt.NDArray[np.float32]]
 Tokenize = Callable[[str], list[int]]
@@ -84,7 +85,12 @@ class Prepared:
 
     def rows_of(self, split: str) -> npt.NDArray[np.int64]:
         """Row numbers of a split, ascending."""
-        return np.flatnonzero(self.table["split"].to_numpy() == split).astype(np.int64)
+        return np.flatnonzero((self.table["split"] == split).to_numpy()).astype(np.int64)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(N,) frames of each utterance."""
+        return np.diff(self.frame_offsets)
 
 
 def prepare(
@@ -110,32 +116,40 @@ def prepare(
         progress: told how far the work is.
         codec: one that is loaded and not fitted, as `qwen` is; None: `mfcc_pq` is fitted on train speakers.
 
+    Another process that prepares the same cache shares the work.
+
     Raises:
-        DataError: an audio file is missing, corrupt, or not the one of the manifest.
-        FolderInUse: another process is preparing in this folder.
+        DataError: an audio file is missing, corrupt, or not the one of the manifest. What was finished before is kept, and not done again.
     """
     request = _request(corpus, cfg, seed, embedder_fingerprint, codec)
-    folder = corpus.root / "prepared" / sha256_json(request)[:24]
-    if not _is_whole(folder):
-        with folder_lock(folder.parent):
-            if not _is_whole(folder):
-                write_folder(folder, lambda empty: _fill(empty, corpus, cfg, seed, request, embed, tokenize, progress, codec))
+    folder = corpus.root / "prepared" / key_of(request)
+    if not is_whole(folder):
+        _make(folder, _Job(corpus, cfg, seed, request, codec), embed, tokenize, progress)
     return open_prepared(folder)
 
 
+def reopen_prepared(folder: Path, embedder_fingerprint: str) -> Prepared | None:
+    """Map a cache that `prepare` made, without the corpus; None where it is not there, not whole, of other libraries or of another model.
+
+    Raises:
+        DataError: it cannot be opened, although it is whole.
+    """
+    if not is_current(folder) or not is_whole(folder):
+        return None
+    return open_prepared(folder) if read_json(folder / META)["request"]["embedder"] == embedder_fingerprint else None
+
+
 def open_prepared(folder: Path) -> Prepared:
-    """Map a cache.
+    """Map a cache; checksums are not compared.
 
     Raises:
         DataError: it is not there, or not a cache of this version.
     """
     try:
         meta = read_json(folder / META)
-        columns = read_json(folder / TABLE)
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
         return Prepared(
-            table=pd.DataFrame({name: columns[name] for name in (*COLUMNS, *({COPY_OF} & columns.keys()))}),
-            **arrays,
+            table=open_table(folder),
+            **{name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS},
             gate_accents=tuple(meta["gate_accents"]),
             held_fold=int(meta["held_fold"]),
             codec_fingerprint=str(meta["codec_fingerprint"]),
@@ -163,51 +177,97 @@ def _request(corpus: Corpus, cfg: schema.Data, seed: int, embedder: str, codec: 
         "codec_seed": seed,
         "loudness_lufs": cfg.loudness_lufs,
         "embedder": embedder,
-        "libraries": {name: version(name) for name in LIBRARIES},
+        "libraries": libraries(),
     }
 
 
-def _is_whole(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    try:
-        sums = read_json(folder / META)["sha256"]
-        whole = bool(sums) and all(sha256_file(folder / name) == digest for name, digest in sums.items())
-    except (OSError, DataError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
-        log.warning("the prepared cache %s is damaged and is made again", folder)
-    return whole
+@dataclass(frozen=True)
+class _Job:
+    """What a cache is made of; `loaded` is a codec that is not fitted."""
+
+    corpus: Corpus
+    cfg: schema.Data
+    seed: int
+    request: dict[str, Any]
+    loaded: Codec | None
+
+    @property
+    def rows(self) -> Sequence[Utterance]:
+        return self.corpus.manifest.rows
+
+    def wave(self, copies: Sequence[Copy], row: int) -> Wave:
+        if row < len(self.rows):
+            return _wave(self.corpus.root, self.rows[row], self.cfg)
+        copy = copies[row - len(self.rows)]
+        return transformed(
+            copy, _wave(self.corpus.root, copy.original, self.cfg), self.cfg.transforms, self.cfg.loudness_lufs, self.seed
+        )
 
 
-def _fill(
-    folder: Path,
-    corpus: Corpus,
-    cfg: schema.Data,
-    seed: int,
-    request: dict[str, Any],
-    embed: Embed,
-    tokenize: Tokenize,
-    progress: Progress,
-    loaded: Codec | None,
-) -> None:
-    codec = loaded or _fitted(corpus, cfg, seed, progress)
+def _make(folder: Path, job: _Job, embed: Embed, tokenize: Tokenize, progress: Progress) -> None:
+    parts = folder.with_name(f".{folder.name}.parts")
+    with waiting_lock(parts):
+        if folder.exists() and not is_whole(folder):
+            remove(folder)
+        if folder.exists():
+            _remove_parts(parts)
+            return
+        codec = job.loaded or _kept_codec(parts, job, progress)
+    copies = copies_of(job.rows, job.corpus.splits, job.cfg.transforms)
+    rows = [*job.rows, *(copy.original for copy in copies)]
+    lengths = np.array([row.duration_s for row in rows])
+    work = Utterances(lengths, partial(job.wave, copies), lambda row: tokenize(rows[row].text))
+    encode_parts(parts, folder.name, work, Encoder(codec.encode, embed), progress, folder.exists)
+    with waiting_lock(parts):
+        if not folder.exists():
+            _remove_torn(folder)
+            write_folder(folder, lambda empty: _fill(empty, job, codec, copies, parts, lengths))
+        _remove_parts(parts)
+
+
+def _remove_parts(parts: Path) -> None:
+    with suppress(FileNotFoundError):  # another process that is finished as well was faster
+        remove(parts)
+
+
+def _remove_torn(folder: Path) -> None:
+    """What a killed process left of putting this cache together."""
+    for torn in folder.parent.glob(f".{folder.name}.*.tmp"):
+        remove(torn)
+
+
+def _fill(folder: Path, job: _Job, codec: Codec, copies: Sequence[Copy], parts: Path, lengths: npt.NDArray[np.float64]) -> None:
     codec.save(folder / CODEC)
-    copies = copies_of(corpus.manifest.rows, corpus.splits, cfg.transforms)
-    copied = [copy.original for copy in copies]
-    sources = waves(corpus, copied, cfg, "transforming speech", progress)
-    sound = chain(
-        waves(corpus, corpus.manifest.rows, cfg, "encoding speech", progress),
-        transformed(copies, sources, cfg.transforms, cfg.loudness_lufs, seed),
-    )
-    _save_speech(folder, codec, sound, embed)
-    texts = [np.asarray(tokenize(row.text), dtype=np.int32) for row in (*corpus.manifest.rows, *copied)]
-    _save_ragged(folder, "text_tokens", "text_offsets", texts)
-    write_json(folder / TABLE, _table(corpus, copies))
+    put_together(parts, key_of(job.request), lengths, folder)
+    _save_table(folder, job.corpus, copies)
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    head = {"codec_fingerprint": codec.fingerprint, "codebook_size": codec.codebook_size, "request": request}
-    splits = {"gate_accents": list(corpus.splits.gate_accents), "held_fold": corpus.splits.held_fold}
+    head = {"codec_fingerprint": codec.fingerprint, "codebook_size": codec.codebook_size, "request": job.request}
+    splits = {"gate_accents": list(job.corpus.splits.gate_accents), "held_fold": job.corpus.splits.held_fold}
     write_json(folder / META, head | splits | {"sha256": {name: sha256_file(folder / name) for name in names}})
+
+
+def _save_table(folder: Path, corpus: Corpus, copies: Sequence[Copy]) -> None:
+    originals = corpus.manifest.rows
+    rows = [*originals, *(copy.original for copy in copies)]
+    split = [corpus.splits.split[row.speaker] for row in originals] + [TRAIN_COPY] * len(copies)
+    named = {name: split if name == "split" else [getattr(row, name) for row in rows] for name in NAMED}
+    ids = [*(row.utt_id for row in originals), *(copy.utt_id for copy in copies)]
+    place = {row.utt_id: number for number, row in enumerate(originals)} if copies else {}
+    original = [-1] * len(originals) + [place[copy.original.utt_id] for copy in copies]
+    save_table(folder, ids, named, [corpus.splits.fold[row.utt_id] for row in rows], original if copies else None)
+
+
+def _kept_codec(parts: Path, job: _Job, progress: Progress) -> Codec:
+    """The fitted codec, from a preparation that was cut short where there is one."""
+    folder = parts / CODEC
+    if folder.is_dir():
+        try:
+            return MfccPq.load(folder)
+        except DataError as error:
+            log.warning("%s; it is fitted again", error)
+    codec = _fitted(job.corpus, job.cfg, job.seed, progress)
+    write_folder(folder, codec.save)
+    return codec
 
 
 def _fitted(corpus: Corpus, cfg: schema.Data, seed: int, progress: Progress) -> Codec:
@@ -231,9 +291,13 @@ def waves(corpus: Corpus, rows: Sequence[Utterance], cfg: schema.Data, label: st
         DataError: a file is missing, corrupt, or not the one of the manifest.
     """
     for done, row in enumerate(rows, start=1):
-        wave = _read(corpus.root, row)
-        yield wave if cfg.loudness_lufs is None else set_loudness(wave, cfg.loudness_lufs)
+        yield _wave(corpus.root, row, cfg)
         progress(label, done, len(rows))
+
+
+def _wave(root: Path, row: Utterance, cfg: schema.Data) -> Wave:
+    wave = _read(root, row)
+    return wave if cfg.loudness_lufs is None else set_loudness(wave, cfg.loudness_lufs)
 
 
 def _read(root: Path, row: Utterance) -> Wave:
@@ -243,30 +307,3 @@ def _read(root: Path, row: Utterance) -> Wave:
         what = f"the audio of utterance {row.utt_id!r} is not the file that the manifest was written for"
         raise DataError(what, where=str(path), fix="make the corpus again")
     return wave
-
-
-def _save_speech(folder: Path, codec: Codec, waves: Iterator[Wave], embed: Embed) -> None:
-    codes: list[Codes] = []
-    embeddings: list[npt.NDArray[np.float32]] = []
-    for wave in waves:
-        codes.append(codec.encode(wave))
-        embeddings.append(np.asarray(embed(wave), dtype=np.float32))
-    _save_ragged(folder, "codes", "frame_offsets", codes)
-    np.save(folder / "speaker_embeddings.npy", np.stack(embeddings), allow_pickle=False)
-
-
-def _save_ragged(folder: Path, values: str, offsets: str, parts: Sequence[npt.NDArray[Any]]) -> None:
-    np.save(folder / f"{values}.npy", np.concatenate(parts), allow_pickle=False)
-    np.save(folder / f"{offsets}.npy", np.cumsum([0, *map(len, parts)], dtype=np.int64), allow_pickle=False)
-
-
-def _table(corpus: Corpus, copies: Sequence[Copy]) -> dict[str, list[Any]]:
-    originals = corpus.manifest.rows
-    rows = [*originals, *(copy.original for copy in copies)]
-    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in COLUMNS[:5]}
-    columns["split"] = [corpus.splits.split[row.speaker] for row in originals] + [TRAIN_COPY] * len(copies)
-    columns["fold"] = [corpus.splits.fold[row.utt_id] for row in rows]
-    if copies:
-        columns["utt_id"][len(originals) :] = [copy.utt_id for copy in copies]
-        columns[COPY_OF] = [None] * len(originals) + [copy.original.utt_id for copy in copies]
-    return columns

@@ -1,17 +1,18 @@
 """Copies of training utterances at another speed, level or bandwidth, or in noise: `data.transforms`, off by default.
 
 A copy is a row of the prepared cache with the speaker, accent, text and fold of its original, and the split `TRAIN_COPY`. Because that is neither
-train, val nor test, whatever measures leaves copies out by itself; training asks for them by `copy_rows`. Utterances that training never sees
+train, val nor test, whatever measures leaves copies out by itself; training asks for them by `original_rows`. Utterances that training never sees
 (held fold, gaps) have no copies. The values of a copy are drawn by seed, utt_id and number, so they do not depend on other utterances.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import soxr
 from scipy import signal
 
@@ -63,20 +64,17 @@ def copies_of(rows: Iterable[Utterance], splits: Splits, cfg: schema.Transforms)
     return copies
 
 
-def transformed(
-    copies: Sequence[Copy], originals: Iterable[Wave], cfg: schema.Transforms, lufs: float | None, seed: int
-) -> Iterator[Wave]:
-    """The sound of `copies`.
+def transformed(copy: Copy, original: Wave, cfg: schema.Transforms, lufs: float | None, seed: int) -> Wave:
+    """The sound of a copy.
 
     Args:
-        copies: from `copies_of`.
-        originals: (samples,) at 24 kHz, at loudness `lufs`; for each copy the wave of its original.
+        copy: from `copies_of`.
+        original: (samples,) at 24 kHz, at loudness `lufs`: the wave of its original.
         cfg: the section `data.transforms`.
         lufs: loudness of a copy before its gain, as `data.loudness_lufs`; None leaves the level alone.
         seed: of all draws.
     """
-    for copy, wave in zip(copies, originals, strict=True):
-        yield transform(wave, cfg, lufs, generator(seed, "transforms", copy.original.utt_id, copy.number))
+    return transform(original, cfg, lufs, generator(seed, "transforms", copy.original.utt_id, copy.number))
 
 
 def transform(wave: Wave, cfg: schema.Transforms, lufs: float | None, rng: np.random.Generator) -> Wave:
@@ -121,9 +119,12 @@ def add_noise(wave: Wave, snr: float, rng: np.random.Generator) -> Wave:
     return noisy
 
 
-def copy_rows(table: pd.DataFrame) -> dict[int, int]:
-    """Row of each copy → row of its original, in the table of a prepared cache; empty where it has no copies."""
-    if "copy_of" not in table:
-        return {}
-    row_of = {name: row for row, name in enumerate(table["utt_id"])}
-    return {row: row_of[name] for row, name in enumerate(table["copy_of"]) if isinstance(name, str)}
+def original_rows(table: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """(N,) the row of what each row of a prepared cache's table is a copy of: itself, where it is none."""
+    import pandas as pd
+
+    rows = np.arange(len(table), dtype=np.int64)
+    if "copy_of" in table:
+        copies = table["copy_of"].notna().to_numpy()
+        rows[copies] = pd.Index(table["utt_id"]).get_indexer(pd.Index(table["copy_of"][copies]))
+    return rows

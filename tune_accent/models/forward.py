@@ -261,7 +261,8 @@ def subtalker_logits(backbone: Backbone, inputs: Inputs, last: Tensor, chosen: T
     state = last.flatten(0, 1)[frame_at - 1]
     tables = [backbone.talker.model.codec_embedding, *predictor.model.codec_embedding[: CODEBOOKS - 2]]
     sequence = torch.stack([state, *(table(codes[:, slot]).to(state.dtype) for slot, table in enumerate(tables))], dim=1)
-    answers = predictor.model(inputs_embeds=predictor.small_to_mtp_projection(sequence), use_cache=False).last_hidden_state
+    sequence = predictor.small_to_mtp_projection(sequence).to(sequence.dtype)
+    answers = predictor.model(inputs_embeds=sequence, use_cache=False).last_hidden_state
     return torch.stack([head(answers[:, slot]) for slot, head in enumerate(predictor.lm_head, start=1)], dim=1)
 
 

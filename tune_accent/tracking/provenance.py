@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ DECISIVE = (
     "transformers",
 )
 MAX_DIFF = 200_000  # bytes of `git diff` that are kept
+SECRET = re.compile(r"api.?key|token|secret|passw|credential|_key$", re.IGNORECASE)  # names whose values are not to be recorded
+SHORTEST, HIDDEN = 8, "***"  # characters of a value that is looked for; what stands in its place
 
 
 def environment() -> dict[str, Any]:
@@ -45,8 +48,31 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "gpus": gpus(),
         "threads": {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")},
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *recorded_arguments(sys.argv[1:])],
     }
+
+
+def without_secrets(text: str) -> str:
+    """`text` with the values of environment variables that are named like secrets (`WANDB_API_KEY`, `HF_TOKEN`, ...) hidden."""
+    values = {value for name, value in os.environ.items() if SECRET.search(name) and len(value) >= SHORTEST}
+    for value in sorted(values, key=len, reverse=True):
+        text = text.replace(value, HIDDEN)
+    return text
+
+
+def recorded_arguments(arguments: Sequence[str]) -> list[str]:
+    """A command line's arguments without secrets: also what follows a name like `--api-key`, in the same argument or the next."""
+    found: list[str] = []
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        before = found[-1] if found else ""
+        if before.startswith("-") and "=" not in before and SECRET.search(before) and not argument.startswith("-"):
+            found.append(HIDDEN)
+        elif equals and SECRET.search(name):
+            found.append(f"{name}={HIDDEN}")
+        else:
+            found.append(without_secrets(argument))
+    return found
 
 
 def packages() -> dict[str, str]:
@@ -88,7 +114,7 @@ def _diff(folder: Path) -> dict[str, Any]:
     if whole is None:
         return {}
     return {
-        "diff": whole[:MAX_DIFF].decode("utf-8", errors="replace"),
+        "diff": without_secrets(whole[:MAX_DIFF].decode("utf-8", errors="replace")),
         "diff_bytes": len(whole),
         "diff_sha256": sha256_bytes(whole),
     }

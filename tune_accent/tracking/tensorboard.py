@@ -10,32 +10,14 @@ import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tune_accent.base.errors import StorageError
 from tune_accent.base.files import remove, write_bytes
 
 log = logging.getLogger(__name__)
 
-
-class Tracker(Protocol):
-    """Where figures go. A tracker never harms the search."""
-
-    def epoch(self, trial: int, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Note the figures of one finished epoch."""
-
-    def close(self) -> None:
-        """Flush and release."""
-
-
-class NoTracker:
-    """Tracks nothing."""
-
-    def epoch(self, trial: int, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Note nothing."""
-
-    def close(self) -> None:
-        """Nothing to release."""
+COMPARED = ("score", "accent_f1", "speaker_leakage", "text_drop", "val_loss")  # beside the hyperparameters
 
 
 class TensorBoard:
@@ -44,11 +26,17 @@ class TensorBoard:
     Args:
         folder: `tensorboard/` of a results folder; derived, so it is written anew at every launch.
         known: figures of the epochs that were trained before, by trial: they are written first.
+        params: the parameters of a trial, for TensorBoard's table of hyperparameters; written with a trial's first file.
     """
 
-    def __init__(self, folder: Path, known: Mapping[int, Sequence[Mapping[str, Any]]]) -> None:
-        self.folder = folder
-        self._broken = False
+    def __init__(
+        self,
+        folder: Path,
+        known: Mapping[int, Sequence[Mapping[str, Any]]],
+        params: Callable[[int], Mapping[str, Any]] = lambda trial: {},
+    ) -> None:
+        self.folder, self._params = folder, params
+        self._broken, self._begun = False, set[int]()
         if folder.is_dir():
             self._harmless(lambda: remove(folder))
         for trial, reports in known.items():
@@ -65,7 +53,9 @@ class TensorBoard:
         if reports:
             name = f"events.out.tfevents.{int(time.time())}.{reports[0][0]:04d}"
             path = self.folder / f"trial_{trial:04d}" / name
-            self._harmless(lambda: write_bytes(path, event_file(reports)))
+            params = {} if trial in self._begun else self._params(trial)
+            self._begun.add(trial)
+            self._harmless(lambda: write_bytes(path, event_file(reports, params)))
 
     def _harmless(self, step: Callable[[], None]) -> None:
         if self._broken:
@@ -77,12 +67,16 @@ class TensorBoard:
             log.warning("TensorBoard stopped: %s", error.what)
 
 
-def event_file(reports: Sequence[tuple[int, Mapping[str, Any]]]) -> bytes:
-    """A TensorBoard event file: the numbers of each (step, figures) as scalars, booleans left out."""
+def event_file(reports: Sequence[tuple[int, Mapping[str, Any]]], params: Mapping[str, Any]) -> bytes:
+    """A TensorBoard event file: the numbers of each (step, figures) as scalars, booleans left out; and `params`, if any, as hyperparameters."""
     from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.summary import hparams
 
     now = time.time()
     events = [Event(wall_time=now, file_version="brain.Event:2")]
+    if params:
+        shown = [name for name in COMPARED if reports[0][1].get(name) is not None]
+        events += [Event(wall_time=now, summary=part) for part in hparams(params, dict.fromkeys(shown))]
     for step, metrics in reports:
         event = Event(wall_time=now, step=step)
         for name, value in metrics.items():

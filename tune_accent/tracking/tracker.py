@@ -24,6 +24,9 @@ class NoTracker:
     def epoch(self, trial: int, epoch: int, metrics: Mapping[str, Any]) -> None:
         """Note nothing."""
 
+    def stopped(self) -> None:
+        """Note nothing."""
+
     def close(self) -> None:
         """Nothing to release."""
 

@@ -74,7 +74,7 @@ def read_run(path: Path) -> OfflineRun:
         DataError: torn, altered, of another format, or of no run.
         StorageError: the disk refuses.
     """
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from wandb.proto.wandb_internal_pb2 import Record
 
     with explained(path), path.open("rb") as stream:

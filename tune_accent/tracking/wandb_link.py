@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-m", "tune_accent.tracking.wandb_process")
 MOST = 20_000  # messages that wait for the process; more means that it hangs
 PATIENCE = 60.0  # seconds for what is left at the end, uploads included
+LAST_WORDS = 2.0  # seconds for the reason that a process gave before it ended
 
 
 class Link:
@@ -68,24 +70,30 @@ class Link:
         """Start the process and feed it; in a thread, because a pipe to a process that hangs blocks."""
         try:
             self._process = process = _start()
-            assert process.stdin is not None
-            threading.Thread(target=self._listen, args=(process,), daemon=True).start()
-            with process.stdin:
-                for message in iter(self._waiting.get, None):
-                    process.stdin.write(json.dumps(message) + "\n")
-                    process.stdin.flush()
-            code = process.wait()
-        except OSError as error:  # it cannot start, or has ended
-            code = self._process.wait() if self._process else None
-            self._stop(f"its process ended early (exit code {code}, {error.strerror})")
+        except OSError as error:
+            self._stop(f"its process cannot start ({error.strerror})")
             return
+        listener = threading.Thread(target=self._listen, args=(process,), daemon=True)
+        listener.start()
+        with suppress(BrokenPipeError):  # it has ended early, and its exit code or its last words say so
+            self._feed(process)
+        code = process.wait()
+        listener.join(LAST_WORDS)
         if code:
-            self._stop(f"its process failed (exit code {code})")
+            self._stop(f"its process ended early (exit code {code})")
+
+    def _feed(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        with process.stdin:
+            for message in iter(self._waiting.get, None):
+                process.stdin.write(json.dumps(message) + "\n")
+                process.stdin.flush()
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            self._warn(line.strip())
+        with process.stdout as lines:
+            for line in lines:
+                self._warn(line.strip())
 
     def _stop(self, why: str) -> None:
         self._over = True

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from tune_accent.base.errors import DataError
 from tune_accent.base.files import make_folder, read_json, remove, write_json
@@ -22,7 +22,8 @@ from tune_accent.tracking.gpu import GpuUse
 from tune_accent.tracking.provenance import without_secrets
 
 LEDGER = "runs.json"
-INIT_S, FINISH_S = 30.0, 20.0  # patience with a network, at the beginning and at the end of a run
+ADAPTER = ("adapter/adapter_model.safetensors", "adapter/adapter_config.json", "heads.safetensors")
+INIT_S, FINISH_S = 15.0, 20.0  # patience with a network, at the beginning and at the end of a run
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class Hello:
         tags: of every run.
         experiment: JSON text of the experiment that each run's parameters are put into.
         config: entries of every run's configuration.
-        git_commit: of the code; None outside a checkout.
         sweep: the environment names the run (`WANDB_RUN_ID`), and its sweep.
+        whole: every `run` message brings all earlier epochs, so that an offline run which is there is written anew.
     """
 
-    mode: str | None
+    mode: Literal["offline", "online"] | None
     folder: str | None
     project: str | None
     entity: str | None
@@ -48,8 +49,8 @@ class Hello:
     tags: tuple[str, ...]
     experiment: str
     config: Mapping[str, Any]
-    git_commit: str | None
     sweep: bool = False
+    whole: bool = True
 
 
 @dataclass
@@ -64,7 +65,9 @@ class Runs:
     hello: Hello
     say: IO[str]
     open: dict[str, Any] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
     epochs: dict[str, int] = field(default_factory=dict)
+    used: dict[tuple[str, int], dict[str, float]] = field(default_factory=dict)
     gpu: GpuUse = field(default_factory=GpuUse)
 
     def __post_init__(self) -> None:
@@ -72,11 +75,12 @@ class Runs:
 
     def take(self, message: Mapping[str, Any]) -> None:
         """Do what a message says."""
-        step = {"run": self.run, "epoch": self.epoch, "end": self.end, "artifact": self.artifact}[message["do"]]
-        step(**{name: value for name, value in message.items() if name != "do"})
+        steps: dict[str, Callable[..., None]] = {"run": self.run, "epoch": self.epoch, "end": self.end, "artifact": self.artifact}
+        steps[message["do"]](**{name: value for name, value in message.items() if name != "do"})
 
     def run(self, id: str, name: str, config: Mapping[str, Any], params: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
-        """Begin a run, or continue it: every row that W&B does not have yet. An offline run that is there is written anew."""
+        """Begin a run, or continue it: every row that W&B does not have yet."""
+        self.lost.discard(id)
         spec = resolve(self.experiment, params).model_dump(mode="json")
         whole = {**params, **config, **self.hello.config, "experiment": spec}
         try:
@@ -84,34 +88,40 @@ class Runs:
         except Exception as error:
             if self.mode != "online":
                 raise
-            self.mode = "offline"
-            self._trouble(f"not online ({_short(error)}); runs are written to {self.hello.folder}/wandb, for `wandb sync`")
+            self._go_offline(_short(error))
             self.open[id] = self._init(id, name, whole)
         for epoch, row in enumerate(rows, 1):
             self._log(id, epoch, row)
 
     def epoch(self, id: str, epoch: int, row: dict[str, Any]) -> None:
         """One epoch that was just trained."""
-        self._log(id, epoch, {**row, **self.gpu.take()})
+        self.used[id, epoch] = self.gpu.take()
+        if id not in self.lost:
+            self._log(id, epoch, row)
 
     def end(self, id: str, state: str, failed: bool) -> None:
         """Finish a run, and note that in the ledger."""
+        if id in self.lost:
+            return
         run = self.open.pop(id)
         run.summary["state"] = state
         run.finish(exit_code=int(failed))
         if self.hello.folder is not None:
             self._note(id, {"epochs": self.epochs[id], "state": state})
 
-    def artifact(self, id: str, name: str, folder: str, aliases: list[str]) -> None:
-        """Put the files of a folder into an open run as a model."""
+    def artifact(self, id: str, name: str, folder: str, version: str) -> None:
+        """Put the adapter of a checkpoint into an open run, as a model with the alias `best`; `version` goes into the ledger."""
         import wandb
 
+        if id in self.lost:
+            return
+
         found = wandb.Artifact(name, type="model")
-        for file in sorted(path for path in Path(folder).rglob("*") if path.suffix in (".safetensors", ".json")):
-            if file.name in ("adapter_model.safetensors", "adapter_config.json", "heads.safetensors"):
-                found.add_file(str(file), name=file.name, skip_cache=True)
-        self.open[id].log_artifact(found, aliases=aliases)
-        self._note(id, {"artifact": folder})
+        for file in ADAPTER:
+            if (Path(folder) / file).is_file():  # the no-LoRA baseline has heads only
+                found.add_file(str(Path(folder) / file), name=Path(file).name, skip_cache=True)
+        self.open[id].log_artifact(found, aliases=["best"])
+        self._note(id, {"artifact": version})
 
     def close(self) -> None:
         """Finish what is still open: its search was interrupted."""
@@ -119,10 +129,21 @@ class Runs:
             self.end(id, "RUNNING", True)
         self.gpu.close()
 
+    def _go_offline(self, why: str) -> None:
+        """No network, or no key: runs are written to the disk from now on. Those that are open are left to the next launch, which finds them
+        missing in the ledger; W&B's service must go, since it holds the ids of runs that could not begin."""
+        import wandb
+
+        wandb.teardown(exit_code=1)
+        self.lost |= set(self.open)
+        self.open.clear()
+        self.mode = "offline"
+        self._trouble(f"not online ({why}); runs are written to {self.hello.folder or '.'}/wandb, for `wandb sync`")
+
     def _log(self, id: str, epoch: int, row: Mapping[str, Any]) -> None:
         run = self.open[id]
         if epoch >= run.step:  # a resumed run has the earlier ones
-            run.log({"epoch": epoch, **row}, step=epoch)
+            run.log({"epoch": epoch, **row, **self.used.get((id, epoch), {})}, step=epoch)
         self.epochs[id] = epoch
 
     def _init(self, id: str, name: str, config: Mapping[str, Any]) -> Any:
@@ -131,7 +152,8 @@ class Runs:
         self.epochs[id] = 0
         if self.hello.sweep:
             return wandb.init(config=dict(config), dir=self.hello.folder, reinit="create_new", settings=self._settings())
-        if self.mode == "offline":
+        rewritten = self.mode == "offline" and self.hello.whole
+        if rewritten:
             self._remove(id)
         return wandb.init(
             id=id,
@@ -143,7 +165,7 @@ class Runs:
             entity=self.hello.entity,
             group=self.hello.group,
             tags=self.hello.tags,
-            resume="allow" if self.mode == "online" else None,
+            resume=None if rewritten else "allow",
             reinit="create_new",
             settings=self._settings(),
         )
@@ -156,7 +178,7 @@ class Runs:
             console="off",
             silent=True,
             disable_git=True,
-            git_commit=self.hello.git_commit,
+            git_commit=self.hello.config.get("git_commit"),
             init_timeout=INIT_S,
             finish_timeout=FINISH_S,
             stop_fn=_ignore,
@@ -214,8 +236,7 @@ def _serve(lines: Iterable[str], say: IO[str]) -> None:
 
 def main() -> int:
     """Serve stdin; 1 after trouble, which is one line on stdout."""
-    say = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints
+    say, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no trouble
     try:
         _serve(sys.stdin, say)
     except Exception as error:  # whatever the client raises: it ends here, and is said

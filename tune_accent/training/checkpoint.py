@@ -92,8 +92,9 @@ def _load_scaler(trial: Trial, content: Mapping[str, Any]) -> None:
     if trial.scaler is None:
         return
     saved, own = content["scaler"], trial.scaler.state_dict()
-    kinds = {name: type(value) for name, value in saved.items()}
-    if kinds != {name: type(value) for name, value in own.items()} or not (math.isfinite(saved["scale"]) and saved["scale"] > 0):
+    kinds = {name: type(value) for name, value in own.items()}
+    same = isinstance(saved, dict) and {name: type(value) for name, value in saved.items()} == kinds
+    if not (same and math.isfinite(saved["scale"]) and saved["scale"] > 0):
         raise ValueError(f"the state of the loss scaler is {str(saved)[:60]}")
     trial.scaler.load_state_dict(saved)
 

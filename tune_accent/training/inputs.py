@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tune_accent.config.schema import Experiment, Objective
 from tune_accent.data.prepared import Prepared
-from tune_accent.data.speech import training_rows
+from tune_accent.data.speech import mean_of_rows, numbers_of, training_rows
 from tune_accent.models.backbone import Backbone
 from tune_accent.models.forward import Inputs, collate
 
@@ -76,25 +76,25 @@ class TrialData:
 
     def speakers_of_group(self, objective: Objective) -> dict[int, list[int]]:
         """Number of a group → numbers of its training speakers."""
-        pairs = {(int(g), int(s)) for g, s in zip(self.groups(objective), self.speaker_labels, strict=True) if s >= 0}
-        return {group: sorted(s for g, s in pairs if g == group) for group in sorted({g for g, _ in pairs})}
+        trained = self.speaker_labels >= 0
+        pairs = np.unique(np.stack([self.groups(objective)[trained], self.speaker_labels[trained]]), axis=1)
+        return {group: pairs[1][pairs[0] == group].tolist() for group in np.unique(pairs[0]).tolist()}
 
 
 def trial_data(spec: Experiment, speech: Prepared, backbone: Backbone) -> TrialData:
     """Number the labels of the prepared cache and put the neutral S on the backbone's device."""
     table = speech.table
-    accents = sorted(set(table["accent"]))
+    accents = sorted(table["accent"].unique())
     trained = training_rows(table, speech.held_fold)
-    speakers = sorted(set(table["speaker"].iloc[trained]))
-    number = {name: i for i, name in enumerate(speakers)}
-    mean = np.asarray(speech.speaker_embeddings[trained], dtype=np.float64).mean(axis=0).astype(np.float32)
+    speakers = sorted(table["speaker"].iloc[trained].unique())
+    mean = mean_of_rows(speech.speaker_embeddings, trained).astype(np.float32)
     return TrialData(
         speech,
         backbone,
         spec.model.language or next(iter(sorted(backbone.languages))),
         tuple(accents),
-        np.array([accents.index(name) for name in table["accent"]], dtype=np.int64),
+        numbers_of(table["accent"], accents),
         tuple(speakers),
-        np.array([number.get(name, -1) for name in table["speaker"]], dtype=np.int64),
+        numbers_of(table["speaker"], speakers),
         torch.from_numpy(mean).to(backbone.device),
     )

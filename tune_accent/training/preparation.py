@@ -17,6 +17,7 @@ from tune_accent.base.files import read_json, sha256_file, sha256_json, write_js
 from tune_accent.base.progress import Progress, silent
 from tune_accent.base.seeds import derive_seed
 from tune_accent.config.schema import Experiment, QwenCodec
+from tune_accent.data.cache_format import is_current
 
 if TYPE_CHECKING:
     import torch
@@ -66,9 +67,15 @@ def ensure_prepared(spec: Experiment, show: bool) -> PreparedRecord:
 def open_inputs(spec: Experiment, device: torch.device, progress: Progress = silent) -> TrialData:
     """Load the backbone and map the prepared cache; prepares what is missing."""
     from tune_accent.data.corpus import ensure_corpus
-    from tune_accent.data.prepared import prepare
+    from tune_accent.data.prepared import prepare, reopen_prepared
     from tune_accent.training.inputs import trial_data
 
+    known = _known_record(spec)
+    if known is not None:  # then neither the corpus nor the codec is needed
+        backbone = _backbone(spec, device)
+        made = reopen_prepared(_cache(spec, known), backbone.fingerprint)
+        if made is not None:
+            return trial_data(spec, made, backbone)
     corpus = ensure_corpus(spec.data, derive_seed(spec.seed, "data"), progress)
     backbone = _backbone(spec, device)
     codec = _codec(spec, backbone)
@@ -108,7 +115,11 @@ def _known_record(spec: Experiment) -> PreparedRecord | None:
         return None
     files = {"manifest": root / "manifest.jsonl", "splits": root / "splits.json"}
     same = all(file.is_file() and sha256_file(file) == getattr(record, name) for name, file in files.items())
-    return record if same and (root / "prepared" / record.cache).is_dir() else None
+    return record if same and is_current(_cache(spec, record)) else None
+
+
+def _cache(spec: Experiment, record: PreparedRecord) -> Path:
+    return Path(spec.data.root) / "prepared" / record.cache
 
 
 def _prepare_in_child(spec_json: str, show: bool) -> dict[str, str]:

@@ -37,4 +37,5 @@ def _dealt(spec: Experiment, data: TrialData, true: np.ndarray) -> np.ndarray:
 
 def training_table(data: TrialData) -> pd.DataFrame:
     """The utterance table with the accents that are trained with, for the sampler; never for a measurement."""
-    return data.speech.table.assign(accent=[data.accents[label] for label in data.accent_labels])
+    names = pd.Series(list(data.accents), dtype=data.speech.table["accent"].dtype)
+    return data.speech.table.assign(accent=names.array.take(data.accent_labels))

@@ -33,7 +33,6 @@ from tune_accent.training.seeding import configure_torch, seed_everything
 from tune_accent.training.shuffled import as_trained, training_table
 from tune_accent.training.trial import Trial, build_trial, close_trial, set_learning_rate
 
-
 SMALLEST_SCALE = 1.0  # of the loss under fp16: gradients that overflow even there are not fp16's fault
 
 log = logging.getLogger(__name__)
@@ -82,7 +81,7 @@ class TrialRun(Iterator[EpochReport]):
         require_precision(spec.training, data.device)
         configure_torch(spec.training)
         self.spec, self.data = spec, as_trained(spec, data)
-        self.sampler = SpeechSampler(training_table(self.data), data.speech.held_fold, spec.training)
+        self.sampler = SpeechSampler(training_table(self.data), data.speech.held_fold, spec.training, data.speech.lengths)
         self.trial = build_trial(spec, self.data)
         if checkpoint is not None:
             try:
@@ -112,7 +111,9 @@ class TrialRun(Iterator[EpochReport]):
         _note_score(trial, metrics["score"])
         metrics["ended"] = _finished(trial, spec)
         peak, allocated = memory.peak_mb(), memory.allocated_mb()
-        log.info("epoch %d: %.0f MiB of %s memory allocated, %.0f MiB at the peak", trial.epoch, allocated, data.device.type, peak)
+        log.info(
+            "epoch %d: %.0f MiB of %s memory allocated, %.0f MiB at the peak", trial.epoch, allocated, data.device.type, peak
+        )
         return EpochReport(trial.epoch, metrics, time.perf_counter() - started, peak, trial, allocated)
 
     def close(self) -> None:
@@ -161,7 +162,9 @@ def _pair(spec: Experiment, data: TrialData, trial: Trial, rows: StepRows, share
     labels = _labels(spec, data, rows.null)
     with autocast(spec.training, data.device):
         output = _neutral(spec, data, rows.null)
-        z = trial.heads.encode(pool(output.hidden, output.frames).float(), spec.objective.trunk_gradient)
+    z = trial.heads.encode(
+        pool(output.hidden, output.frames).float(), spec.objective.trunk_gradient
+    )  # in float32, as it is measured
     _train_adversary(spec, trial, z.detach(), labels)
     parts = {"loss_null": speech_loss(output, spec.objective), "loss_accent": accent_loss(trial.heads, z, labels)}
     aligned, opposed = leakage_loss(trial.heads.adversary, z, labels)

@@ -24,7 +24,7 @@ from tune_accent.config.schema import Experiment
 from tune_accent.config.space import LoadedSpace
 from tune_accent.evaluation import Evaluation, ExpectedMaximum, Verdict, null_of_best
 from tune_accent.models.adapter_base import adapter_base
-from tune_accent.tracking.tensorboard import NoTracker, TensorBoard, Tracker
+from tune_accent.tracking.tracker import Tracker
 from tune_accent.training.preparation import PreparedRecord, ensure_prepared
 from tune_accent.tuning.core import Core, Trial
 from tune_accent.tuning.factory import make_speech_program
@@ -39,6 +39,7 @@ from tune_accent.tuning.results import append_timing, holds_best, next_launch, t
 from tune_accent.tuning.settings import search_settings, search_suggester
 from tune_accent.tuning.shapes import draw_fault, report_fault
 from tune_accent.tuning.suggest import export_study
+from tune_accent.tuning.tracked import search_tracker
 from tune_accent.tuning.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -194,7 +195,7 @@ def _train(request: Request, core: Core, data: Mapping[str, str]) -> str | None:
 
     def on_epoch(event: EpochDone) -> None:
         append_timing(request.root, {"launch": launch, **event.timing_row()})
-        tracker.epoch(event.trial, event.epoch, event.metrics)
+        tracker.epoch(event.trial, event.epoch, {**event.metrics, "seconds": event.seconds, "peak_mb": event.peak_mb})
 
     def on_decision() -> None:
         write_text(request.root / "trials.csv", trials_csv(request.experiment, request.space.space, core.trials))
@@ -255,9 +256,7 @@ def deadline(hours: float | None) -> Callable[[], bool]:
 
 
 def _tracker(request: Request, core: Core) -> Tracker:
-    if not request.experiment.tracking.tensorboard:
-        return NoTracker()
-    return TensorBoard(request.root / "tensorboard", {trial.number: trial.reports for trial in core.trials})
+    return search_tracker(request.experiment, request.root, core)
 
 
 def _conclude(request: Request, core: Core, stopped: str | None, data: PreparedRecord) -> Outcome:

@@ -95,7 +95,7 @@ class CoraaMupe:
         do_parts(root, parts, coraa_rows.import_rows, workers, "importing speech", progress)
         rows, rejected, more = settle(outcomes(root, parts), self.cfg)
         write_text(root / CENSUS, census_csv([*steps, *more]))
-        if not rows:
+        if not rows and not rejected:
             raise _nothing_left(self.cfg, [*steps, *more], reader.qualities)
         _remove_strangers(root, rows)
         return rows, rejected

@@ -39,6 +39,8 @@ def make_corpus(root: Path, source: Source, progress: Progress) -> Manifest:
             remove(torn)
         rows, rejected = source.fill(root, progress)
         _write_rejected(root / REJECTED, rejected)
+        if not rows:
+            raise _nothing_left(root, rejected)
         manifest = write_manifest(root, rows)
         _remove_parts(root)
         return manifest
@@ -59,6 +61,14 @@ def read_corpus(root: Path, options: Mapping[str, Any]) -> Manifest:
     return read_manifest(root)
 
 
+def _nothing_left(root: Path, rejected: Sequence[Rejected]) -> DataError:
+    if not rejected:
+        return DataError("the source has no utterances", where=str(root), fix="look at what --from, or data.source, names")
+    what = f"all {len(rejected)} utterances were rejected, so no corpus is made; the first: {rejected[0].utt_id}: {rejected[0].reason}"
+    fix = f"{REJECTED} has the reason of each; correct the source, or widen data.min_duration_s to data.max_duration_s"
+    return DataError(what, where=str(root / REJECTED), fix=fix)
+
+
 def _remove_parts(root: Path) -> None:
     if (root / PARTS).is_dir():
         remove(root / PARTS)
@@ -74,13 +84,18 @@ def _assert_ours(root: Path, record: Mapping[str, Any]) -> None:
             raise DataError(what, where=str(root), fix="choose another data.root, or set data.source.kind to prepared")
         return
     found = read_json(root / RECORD)
-    if canonical_json(found) != canonical_json(dict(record)):
+    if canonical_json(found) != canonical_json(dict(record)) and _has_content(root):
         difference = _difference(found if isinstance(found, dict) else {}, record)
         raise DataError(
             f"the folder holds a corpus that was made with {difference}",
             where=str(root),
             fix="choose another data.root, remove the folder, or go back to its parameters",
         )
+
+
+def _has_content(root: Path) -> bool:
+    """Not where an import failed before it made anything: then a corrected source may be used."""
+    return is_whole(root) or any(path.is_file() for path in (root / "audio").rglob("*"))
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

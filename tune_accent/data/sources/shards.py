@@ -55,7 +55,12 @@ def find_shards(where: str) -> list[Path]:
         return [path]
     if glob.has_magic(where):
         found = (Path(name) for name in glob.glob(where, recursive=True))  # noqa: PTH207 (a whole pattern, absolute or not)
-        return _some((file for file in found if file.is_file()), where, "no file has a name like that", "quote the pattern")
+        return _some(
+            (file for file in found if file.is_file()),
+            where,
+            "no file has a name like that",
+            "correct the pattern, and quote it for the shell",
+        )
     if HUB_ID.fullmatch(where) and not path.parent.is_dir():
         return _some(_download(where).rglob("*.parquet"), where, "the data set holds no *.parquet file", "check the id")
     raise DataError("there is no such folder", where=where, fix="give the folder with the parquet shards, a glob, or a Hub id")
@@ -84,8 +89,8 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, repo_type="dataset", allow_patterns="*.parquet"))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         fix = f"give a folder with its parquet shards; on a machine with network: {DOWNLOAD.format(id=name)}"
-        why = str(error).strip().partition("\n")[0]
-        what = f"no such folder here, and as a data set of the Hub it cannot be had ({type(error).__name__}: {why[:160]})"
+        why = re.split(r"\. |\n", str(error).strip())[0]
+        what = f"no such folder here, and as a data set of the Hub it cannot be had ({type(error).__name__}: {why[:200]})"
         raise DataError(what, where=name, fix=fix) from error
 
 
