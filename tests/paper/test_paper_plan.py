@@ -169,6 +169,14 @@ def test_an_ablation_that_is_another_arm_is_left_out(tmp_path: Path) -> None:
     assert [note.split()[-1] for note in plan.notes] == ["winner", "mine"]
 
 
+def test_parts_of_a_leakage_term_that_weighs_nothing_are_no_ablations(tmp_path: Path) -> None:
+    request = asked(tmp_path)
+    alone = Arm(WINNER, "candidate", {**PARAMS, "leakage_weight": 0}, "trial 3", 3)
+    plan = ablations(request.experiment, alone)
+    assert not {"unconditional", "alignment_only"} & set(names(plan))
+    assert {note.split()[0] for note in plan.notes} == {"unconditional", "alignment_only"}
+
+
 def test_values_replace_what_has_another_name() -> None:
     assert with_values({"lr": 1.0, "a": 2}, {"training.lr": 3.0}) == {"a": 2, "training.lr": 3.0}
     assert with_values({"training.lr": 1.0}, {"lr": 3.0}) == {"lr": 3.0}

@@ -7,6 +7,7 @@ from tune_accent.auditing.evaluated import SetResult
 from tune_accent.auditing.run import Audit
 from tune_accent.config.schema import Experiment
 from tune_accent.evaluation import Verdict
+from tune_accent.reporting.demo import demo_note
 from tune_accent.reporting.tables import Table, interval, number, to_text
 
 RULE = (
@@ -35,7 +36,6 @@ FIGURE_NAMES = {
     "text_drop": "text drop: F1 with the scored texts in training minus F1 without",
 }
 RESULT_HEAD = ("features", "pooling", "S", "accent F1", "chance", "p", "leakage", "unseen", "seen", "text drop", "J", "verdict")
-DEMO_NOTE = "The demo's voices are synthetic and its model has random weights: these numbers show that the audit works, nothing about people or Qwen3-TTS."
 
 
 def set_name(one: SetResult) -> str:
@@ -105,7 +105,8 @@ def tie_words(found: Recommendation) -> list[str]:
 
 def notes(audit: Audit) -> tuple[str, ...]:
     """Everything that limits the numbers."""
-    demo = (DEMO_NOTE,) if audit.request.experiment.model.backbone == "tiny" else ()
+    note = demo_note(audit.request.experiment)
+    demo = (note,) if note else ()
     return (*demo, *audit.limits, "All figures are of validation speakers: they serve to choose, and are no result.")
 
 

@@ -8,7 +8,7 @@ from tune_accent.evaluation import Figure
 from tune_accent.paper.arms import over_seeds
 from tune_accent.paper.results import WINNER, PaperResults
 from tune_accent.paper.selection import selection_words
-from tune_accent.tuning.summary import DEMO_NOTE
+from tune_accent.reporting.demo import demo_note
 
 
 def closing_words(root: Path, results: PaperResults) -> str:
@@ -35,8 +35,8 @@ def closing_words(root: Path, results: PaperResults) -> str:
         f"Files: {root}/paper/report.html, {root}/paper/tables/, {root}/paper/figures/, {root}/paper/adapter/, {root}/paper.zip",
     ]
     lines.append(f"Check: python -m tune_accent.rerun --verify {root}")
-    if results.experiment.model.backbone == "tiny":
-        lines += ["", DEMO_NOTE]
+    note = demo_note(results.experiment)
+    lines += ["", note] if note else []
     return "\n".join(lines) + "\n"
 
 

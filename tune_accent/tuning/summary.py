@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tune_accent.reporting.demo import demo_note
 from tune_accent.tuning.core import Core, Trial
 from tune_accent.tuning.driver import Outcome, Request, chance_of_best, rule
 from tune_accent.tuning.growth import change_words
 from tune_accent.tuning.progress import number, states
-
-DEMO_NOTE = "The demo's voices are synthetic and its model has random weights: these numbers show that the search works, nothing about people."
 
 
 def closing_words(request: Request, outcome: Outcome, command: str) -> str:
@@ -30,8 +29,8 @@ def closing_words(request: Request, outcome: Outcome, command: str) -> str:
     lines += _files(request, outcome)
     if outcome.stopped:
         lines += ["", f"Stopped by {outcome.stopped}; nothing finished is lost. To continue:", f"  {command}"]
-    elif request.experiment.model.backbone == "tiny":
-        lines += ["", DEMO_NOTE]
+    elif note := demo_note(request.experiment):
+        lines += ["", note]
     return "\n".join(lines) + "\n"
 
 
