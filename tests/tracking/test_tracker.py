@@ -91,7 +91,9 @@ def test_gpu_use_is_the_mean_since_it_was_taken(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    "module", [None, nvml(1, nvmlInit=fails), nvml(1, nvmlDeviceGetUtilizationRates=fails), nvml(0)], ids=str
+    "module",
+    [None, nvml(1, nvmlInit=fails), nvml(1, nvmlDeviceGetUtilizationRates=fails), nvml(0)],
+    ids=["no pynvml", "no driver", "no rates", "no device"],
 )
 def test_without_a_gpu_nothing_is_said(monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", module)
