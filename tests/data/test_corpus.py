@@ -29,7 +29,16 @@ def as_prepared(root: Path, edit: Edit = lambda row: row) -> schema.Data:
 def test_the_demo_is_made_split_and_checked(tmp_path: Path) -> None:
     cfg = schema.Data(root=str(tmp_path / "demo"), source=schema.DemoSource(speakers=3, texts=3))
     corpus = ensure_corpus(cfg, 4, silent)
-    names = {"audio", "confounds.json", "manifest.jsonl", "manifest.jsonl.sha256", "rejected.csv", "source.json", "splits.json"}
+    names = {
+        "audio",
+        "confounds.json",
+        "confounds.md",
+        "manifest.jsonl",
+        "manifest.jsonl.sha256",
+        "rejected.csv",
+        "source.json",
+        "splits.json",
+    }
     assert {path.name for path in corpus.root.iterdir() if not path.name.startswith(".")} == names
     assert json.loads((corpus.root / "confounds.json").read_text(encoding="utf-8")) == corpus.confounds
     assert json.loads((corpus.root / "splits.json").read_text(encoding="utf-8"))["sha256"] == corpus.splits.sha256
