@@ -307,7 +307,9 @@ def _interrupted(folder: Path, root: Path, ending: signal.Signals) -> None:
             assert process.poll() is None and time.monotonic() < deadline, process.stderr and process.stderr.read()
             time.sleep(0.05)
         if ending == signal.SIGINT:
+            process.send_signal(signal.SIGSTOP)  # it must not end before the other one has looked
             refused(run(folder, SEARCH, "space.yaml", "--name", "two"), f"process {process.pid} is working in this folder")
+            process.send_signal(signal.SIGCONT)
             process.send_signal(ending)
         else:
             family = psutil.Process(process.pid).children(recursive=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,17 @@ def experiment(**training: Any) -> Experiment:
     )
 
 
+def kernels(setting: Setting) -> AbstractContextManager[Any]:
+    """The attention kernels of the setting, whatever a test before this one has left switched on."""
+    fused = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return sdpa_kernel(SDPBackend.MATH if setting.attention == "math" else fused)
+
+
 @contextmanager
 def computing(setting: Setting) -> Iterator[None]:
     """Autocast and attention kernel of the setting, on the CPU."""
     half = torch.autocast("cpu", TYPES[setting.precision]) if setting.half else nullcontext()
-    with half, sdpa_kernel(SDPBackend.MATH) if setting.attention == "math" else nullcontext():
+    with half, kernels(setting):
         yield
 
 
@@ -84,7 +90,7 @@ def test_a_step_takes_what_was_forecast(training: dict[str, Any], hidden: int, t
     def step() -> None:
         with computing(setting):
             loss = loss_of(backbone, accent.expand(ROWS, -1), spec)
-        with sdpa_kernel(SDPBackend.MATH) if setting.attention == "math" else nullcontext():  # checkpoints compute again
+        with kernels(setting):  # checkpoints compute again
             torch.autograd.backward(loss)
 
     measured = peak_bytes(step, tmp_path / "trace.json")

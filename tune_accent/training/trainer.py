@@ -110,7 +110,8 @@ class TrialRun(Iterator[EpochReport]):
         trial.epoch += 1
         _note_score(trial, metrics["score"])
         metrics["ended"] = _finished(trial, spec)
-        peak, allocated = memory.peak_mb(), memory.allocated_mb()
+        allocated = memory.allocated_mb()
+        peak = max(memory.peak_mb(), allocated)  # Linux counts the peak of a process a little behind
         log.info(
             "epoch %d: %.0f MiB of %s memory allocated, %.0f MiB at the peak", trial.epoch, allocated, data.device.type, peak
         )
