@@ -137,3 +137,10 @@ def test_a_second_opening_needs_a_reason(place: Path) -> None:
     (place / "other.yaml").write_text(other)
     message = refused(run(place, RERUN, FOLDER, "--config", "other.yaml"), "test", "--reopen")
     assert "arms" in message
+    seeds = (place / "small.yaml").read_text().replace("  seeds: 2", "  seeds: 3")
+    (place / "seeds.yaml").write_text(seeds)
+    timing = (place / FOLDER / "paper" / "timing.csv").read_bytes()
+    refused(run(place, RERUN, FOLDER, "--config", "seeds.yaml"), "seeds", "--reopen")
+    assert (place / FOLDER / "paper" / "timing.csv").read_bytes() == timing  # refused before anything was trained
+    whole = run(place, RERUN, "--verify", FOLDER)
+    assert whole.returncode == 0, whole.stdout  # and the finished paper is as it was

@@ -14,7 +14,7 @@ import pytest
 from tune_accent.base.errors import DataError, FolderInUse, UserError
 from tune_accent.base.files import folder_lock, read_json, sha256_json, write_json
 from tune_accent.paper.checksums import seal
-from tune_accent.paper.opening import FIRST, open_test, openings, read_openings
+from tune_accent.paper.opening import FIRST, open_test, openings, read_openings, refuse_other
 from tune_accent.paper.results import Opening
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -35,6 +35,16 @@ def test_the_same_again_goes_on_and_opens_nothing(tmp_path: Path) -> None:
     assert open_test(tmp_path, dict(reversed(IDENTITY.items()))) == first
     assert open_test(tmp_path, IDENTITY, "no need for a reason") == first
     assert (tmp_path / "paper" / "test_split.json").read_bytes() == before
+
+
+def test_a_part_of_another_identity_is_refused_early(tmp_path: Path) -> None:
+    refuse_other(tmp_path, {"repeats": [1]}, None)  # nothing is open yet
+    open_test(tmp_path, IDENTITY, None, NOON)
+    refuse_other(tmp_path, {"repeats": (1, 2), "data": "abc"}, None)
+    refuse_other(tmp_path, {"repeats": (1, 2, 3)}, "more seeds")
+    with pytest.raises(UserError, match="repeats"):
+        refuse_other(tmp_path, {"repeats": (1, 2, 3)}, None)
+    assert len(openings(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("reason", [None, "", "  \n"])

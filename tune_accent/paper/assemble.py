@@ -98,12 +98,12 @@ def choose(base: Base, runs: Sequence[TrainedRun]) -> Chosen:
 
 def opened_for(base: Base, chosen: Chosen) -> dict[str, Any]:
     """Everything that the test figures depend on."""
-    return {
-        "arms": {arm.name: dict(arm.params) for arm in chosen.arms},
-        "seeds": list(base.repeats),
-        "spec": base.spec.sha256(),
-        "data": dict(base.spec.data),
-    }
+    return {"arms": {arm.name: dict(arm.params) for arm in chosen.arms}, **same_for_all(base)}
+
+
+def same_for_all(base: Base) -> dict[str, Any]:
+    """The part of `opened_for` that is known before anything is trained."""
+    return {"seeds": list(base.repeats), "spec": base.spec.sha256(), "data": dict(base.spec.data)}
 
 
 def wrong_arms(experiment: Experiment) -> tuple[str, ...]:

@@ -78,6 +78,26 @@ def read_openings(root: Path) -> list[dict[str, Any]]:
     return list(content["openings"])
 
 
+def refuse_other(root: Path, part: Mapping[str, Any], reopen: str | None) -> None:
+    """Refuse what `open_test` would refuse, as soon as a part of the identity is known and before anything is trained or written for it.
+
+    Args:
+        root: the results folder.
+        part: some of the identity's entries.
+        reopen: as for `open_test`.
+
+    Raises:
+        UserError: there is an opening, none has these entries, and no reason is given.
+    """
+    wanted, noted = _plain(part), read_openings(root)
+    if (
+        noted
+        and not (reopen or "").strip()
+        and not any(all(one["of"].get(key) == wanted[key] for key in wanted) for one in noted)
+    ):
+        raise _refusal(root, noted[-1], {**noted[-1]["of"], **wanted})
+
+
 def _as_openings(noted: list[dict[str, Any]]) -> tuple[Opening, ...]:
     return tuple(Opening(one["time"], one["identity"], one["reason"]) for one in noted)
 

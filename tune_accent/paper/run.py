@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tune_accent.base.errors import DataError, UserError
 from tune_accent.base.files import folder_lock, read_json, remove_torn, sha256_json, write_json
@@ -20,12 +21,24 @@ from tune_accent.config.schema import Experiment
 from tune_accent.models.adapter_base import AdapterBase, adapter_base
 from tune_accent.paper.adapter import FOLDER as ADAPTER
 from tune_accent.paper.adapter import export_adapter
-from tune_accent.paper.assemble import BUNDLE, ENVIRONMENT, FOLDER, HASHES, Base, Chosen, assemble, choose, opened_for, wrong_arms
+from tune_accent.paper.assemble import (
+    BUNDLE,
+    ENVIRONMENT,
+    FOLDER,
+    HASHES,
+    Base,
+    Chosen,
+    assemble,
+    choose,
+    opened_for,
+    same_for_all,
+    wrong_arms,
+)
 from tune_accent.paper.bundle import bundle
 from tune_accent.paper.card import model_card
 from tune_accent.paper.checksums import seal, verify_checksums
 from tune_accent.paper.hashes import hashes_before
-from tune_accent.paper.opening import open_test
+from tune_accent.paper.opening import open_test, refuse_other
 from tune_accent.paper.outputs import write_outputs
 from tune_accent.paper.recorded import recorded_search, replay
 from tune_accent.paper.reproduce import reproduce
@@ -76,8 +89,13 @@ def run_paper(request: Request) -> PaperResults:
             return assemble(base, run)
         remove_torn(request.root)
         with logged(request.root / "logs" / "paper.log"):
-            _note_origin(base, run, ensure_prepared(base.experiment, show=True))
-            chosen = _train(base, deadline(request.max_hours))
+            refuse_other(base.root, same_for_all(base), request.reopen)
+            origin = _origin(base, ensure_prepared(base.experiment, show=True))
+            should_stop = deadline(request.max_hours)
+            chosen = _select(base, should_stop)
+            refuse_other(base.root, opened_for(base, chosen), request.reopen)
+            _note(base, run, origin)
+            _trained(base, chosen.arms, should_stop)
             with bars() as progress:
                 _measure(base, chosen, request.reopen, progress)
             results = assemble(base, run)
@@ -115,36 +133,45 @@ def _is_finished(root: Path, run: RunRecord) -> bool:
     return not verify_checksums(root / FOLDER) and read_run(root / FOLDER) == run and (root / BUNDLE).is_file()
 
 
-def _note_origin(base: Base, run: RunRecord, data: PreparedRecord) -> None:
-    """Hashes and environment, before anything runs; the search must be as its own records tell."""
+@dataclass(frozen=True)
+class Origin:
+    """Hashes and environment, taken before anything runs."""
+
+    hashes: Mapping[str, str]
+    environment: Mapping[str, Any]
+
+
+def _origin(base: Base, data: PreparedRecord) -> Origin:
+    """Where this run starts from; the search must be as its own records tell."""
     from tune_accent.paper.environment import paper_environment
 
     faults = verify_search(base.root)
     if faults:
         told = "\n".join(f"    {fault}" for fault in faults[:SHOWN])
-        raise DataError(
-            f"the search is not what its records tell:\n{told}",
-            str(base.root),
-            "the command of the search restores derived files",
-        )
+        fix = "the command of the search restores derived files"
+        raise DataError(f"the search is not what its records tell:\n{told}", str(base.root), fix)
+    return Origin(hashes_before(base.experiment, base.root, data), paper_environment(base.experiment.training))
+
+
+def _note(base: Base, run: RunRecord, origin: Origin) -> None:
+    """Write down what this run goes by; only once nothing forbids it, so that a refused one changes no finished paper."""
     folder = base.root / FOLDER
-    write_json(folder / HASHES, dict(hashes_before(base.experiment, base.root, data)))
-    write_json(folder / ENVIRONMENT, paper_environment(base.experiment.training))
+    write_json(folder / HASHES, dict(origin.hashes))
+    write_json(folder / ENVIRONMENT, dict(origin.environment))
     write_run(folder, run)
     sign(base.root, [trial.key for trial in base.core.trials])
 
 
-def _train(base: Base, should_stop: Callable[[], bool]) -> Chosen:
-    """Candidates on new seeds, then what the selection asks for."""
-
-    def trained(arms: Sequence[Arm]) -> list[TrainedRun]:
-        return train_arms(base.experiment, base.root, base.spec.data, arms, base.repeats, should_stop=should_stop)
-
-    chosen = choose(base, trained(base.candidates().arms))
+def _select(base: Base, should_stop: Callable[[], bool]) -> Chosen:
+    """Candidates on new seeds, and what the selection asks for."""
+    chosen = choose(base, _trained(base, base.candidates().arms, should_stop))
     for note in chosen.notes:
         sys.stderr.write(f"note: {note}\n")
-    trained(chosen.arms)
     return chosen
+
+
+def _trained(base: Base, arms: Sequence[Arm], should_stop: Callable[[], bool]) -> list[TrainedRun]:
+    return train_arms(base.experiment, base.root, base.spec.data, arms, base.repeats, should_stop=should_stop)
 
 
 def _measure(base: Base, chosen: Chosen, reopen: str | None, progress: Progress) -> None:
