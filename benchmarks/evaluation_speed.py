@@ -18,13 +18,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from tune_accent.evaluation import Evaluation, Protocol, evaluate
 from tune_accent.evaluation.probes import Design, Probe
@@ -116,13 +114,11 @@ def plain_chosen(
 
 def timed(z: npt.NDArray[np.float32], table: pd.DataFrame, raw: bool, plain: bool, threads: int) -> Run:
     """One evaluation with the protocol of a trial."""
-    protocol = Protocol(held_fold=0, text_drop=not raw, intervals=not raw, permutations=0, secondary=False)
+    protocol = Protocol(held_fold=0, text_drop=not raw, intervals=not raw, permutations=0, secondary=False, threads=threads)
     with ExitStack() as stack:
         if plain:
             for room in ("accent", "leakage"):
                 stack.enter_context(mock.patch(f"tune_accent.evaluation.{room}.fit_chosen", plain_chosen))
-        limit = partial(threadpool_limits, threads, user_api="blas")
-        stack.enter_context(mock.patch("tune_accent.evaluation.evaluate.one_blas_thread", limit))
         wall, cpu = time.perf_counter(), time.process_time()
         found = evaluate(z, table, protocol, seed=1)
         return Run(found, time.perf_counter() - wall, time.process_time() - cpu)

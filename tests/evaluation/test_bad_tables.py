@@ -111,6 +111,7 @@ def test_a_gate_accent_without_speakers() -> None:
         {"c_grid": ()},
         {"c_grid": (1.0, 0.1)},
         {"score_split": "train"},
+        {"threads": 0},
     ],
 )
 def test_protocols_that_make_no_sense(wrong: dict[str, object]) -> None:

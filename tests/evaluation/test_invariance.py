@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from tests.evaluation.simulated_codes import make_code, make_table
 from tune_accent.evaluation import Evaluation, Protocol, evaluate
+from tune_accent.evaluation.accent import fit_accent
 
 SAMPLED = Protocol(speakers=3, utterances=6, held_fold=0, permutations=99)
 
@@ -69,3 +74,17 @@ def test_float32_and_extra_columns_are_taken() -> None:
     code = make_code(table, accent=0.4, speaker=0.4).astype(np.float32)
     fast = Protocol(intervals=False)
     assert evaluate(code, table.assign(gender="f"), fast) == evaluate(code.astype(np.float64), table, fast)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blas_is_held_to_the_threads_of_the_protocol(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: set[int] = set()
+
+    def watched(*arguments: Any) -> Any:
+        used.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return fit_accent(*arguments)
+
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "fit_accent", watched)
+    table = make_table()
+    evaluate(make_code(table), table, replace(SAMPLED, threads=threads), seed=7)
+    assert used == {threads}

@@ -22,7 +22,7 @@ from tune_accent.evaluation.leakage import (
     raw_task,
     speaker_aucs,
 )
-from tune_accent.evaluation.probes import one_blas_thread
+from tune_accent.evaluation.probes import blas_threads
 from tune_accent.evaluation.protocol import PROTOCOL_VERSION, Protocol
 from tune_accent.evaluation.secondary import secondary_details
 from tune_accent.evaluation.table import Ints, Rows, read_rows
@@ -55,7 +55,7 @@ def evaluate(z: npt.NDArray[Any], table: pd.DataFrame, protocol: Protocol = BARE
         True: draw_tasks(rows, able[True], speakers, True, protocol, seeds["unseen"]),
         False: draw_tasks(rows, able[False], speakers, False, protocol, seeds["seen"]),
     }
-    with one_blas_thread():
+    with blas_threads(protocol.threads):
         texts = plan(rows, seeds["text"]) if protocol.text_drop else TextPlan(rows.text, (), "not asked for")
         probe, strength, text_probes = fit_accent(rows, protocol, list(texts.designs))
         found = confusions(rows, probe, strength)

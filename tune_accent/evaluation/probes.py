@@ -173,9 +173,9 @@ def _spread(rows: Floats) -> tuple[Floats, Floats]:
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Keep BLAS to one thread: sums in one order, and no fight with the other trials of the machine."""
-    with _threadpools().limit(limits=1, user_api="blas"):
+def blas_threads(count: int = 1) -> Iterator[None]:
+    """Hold BLAS to `count` threads: sums in one order, and no fight with the other trials of the machine."""
+    with _threadpools().limit(limits=count, user_api="blas"):
         yield
 
 

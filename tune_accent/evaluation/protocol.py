@@ -25,6 +25,7 @@ class Protocol:
         text_drop: measure the text drop.
         intervals: compute intervals.
         secondary: fit one more probe, of all accents that have a train speaker, for the recall of the secondary ones.
+        threads: of BLAS; a figure may depend on it in the last digit, as every sum in floating point does.
     """
 
     speakers: int = 8
@@ -39,14 +40,15 @@ class Protocol:
     text_drop: bool = True
     intervals: bool = True
     secondary: bool = True
+    threads: int = 1
 
     def __post_init__(self) -> None:
         if self.speakers < 2:
             raise ValueError(f"speakers must be at least 2, got {self.speakers}")
         if self.utterances is not None and self.utterances < 2:
             raise ValueError(f"utterances must be at least 2 or None, got {self.utterances}")
-        if self.draws < 1 or self.bootstrap < 1 or self.permutations < 0:
-            raise ValueError("draws and bootstrap must be at least 1, permutations at least 0")
+        if min(self.draws, self.bootstrap, self.threads) < 1 or self.permutations < 0:
+            raise ValueError("draws, bootstrap and threads must be at least 1, permutations at least 0")
         if not self.c_grid or min(self.c_grid) <= 0 or tuple(sorted(set(self.c_grid))) != tuple(self.c_grid):
             raise ValueError(f"c_grid must be positive and ascending, got {self.c_grid}")
         if self.score_split not in ("val", "test"):

@@ -24,7 +24,7 @@ from tune_accent.evaluation.accent import Confusions, accent_intervals, fit_acce
 from tune_accent.evaluation.bootstrap import SHARE, Bounds, speaker_counts, speaker_interval
 from tune_accent.evaluation.figures import Figure
 from tune_accent.evaluation.leakage import eligible
-from tune_accent.evaluation.probes import ROUGH, Design, fit, one_blas_thread
+from tune_accent.evaluation.probes import ROUGH, Design, blas_threads, fit
 from tune_accent.evaluation.protocol import Protocol
 from tune_accent.evaluation.table import Ints, Rows, read_rows
 
@@ -93,7 +93,7 @@ def selectivity(
     sides: dict[str, Side] = {"unseen": [(rows.gate_rows(False), rows.gate_rows(True))], "known": _known(rows, protocol)}
     seeds = np.random.SeedSequence(seed).spawn(2)
     labellings = [_accents(rows), *_random_accents(rows, repeats, np.random.default_rng(seeds[0]))]
-    with one_blas_thread():
+    with blas_threads(protocol.threads):
         strength = protocol.c_grid[fit_accent(rows, protocol, [])[1]]
         found = {
             name: _compare(_confusions(rows, side, labellings, strength), protocol, seeds[1]) for name, side in sides.items()

@@ -17,7 +17,7 @@ import pandas as pd
 from tune_accent.base.errors import DataError
 from tune_accent.evaluation.accent import Confusions, accent_figures, gate_position, inner_groups, scored_accents, tally
 from tune_accent.evaluation.figures import Figure
-from tune_accent.evaluation.probes import choose, one_blas_thread
+from tune_accent.evaluation.probes import blas_threads, choose
 from tune_accent.evaluation.protocol import Protocol
 from tune_accent.evaluation.table import Floats, Ints, Rows, read_rows
 
@@ -62,7 +62,7 @@ def text_baseline(texts: Sequence[str | None], table: pd.DataFrame, protocol: Pr
     if reason is not None:
         return TextBaseline(Figure(None, reason=reason), Figure(None, reason=reason))
     seeds = np.random.SeedSequence(seed).spawn(2)
-    with one_blas_thread():
+    with blas_threads(protocol.threads):
         found = _confusions(own, rows)
         return TextBaseline(*accent_figures(found, protocol, (seeds[0], seeds[1])))
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from tune_accent.evaluation.accent import accent_figures, confusions, fit_accent
 from tune_accent.evaluation.figures import Figure
-from tune_accent.evaluation.probes import one_blas_thread
+from tune_accent.evaluation.probes import blas_threads
 from tune_accent.evaluation.protocol import Protocol
 from tune_accent.evaluation.table import Rows, read_rows
 
@@ -54,7 +54,7 @@ def voice_accent(embeddings: npt.NDArray[Any], table: pd.DataFrame, protocol: Pr
     """
     rows = read_rows(embeddings, table, protocol)
     seeds = np.random.SeedSequence(seed).spawn(2)
-    with one_blas_thread():
+    with blas_threads(protocol.threads):
         f1, balanced = _accent(rows, protocol, (seeds[0], seeds[1]))
         mean_f1, _ = _accent(_speaker_means(rows), protocol, (seeds[0], seeds[1]))
     return VoiceAccent(f1, balanced, mean_f1)

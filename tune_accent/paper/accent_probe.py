@@ -11,7 +11,7 @@ import pandas as pd
 
 from tune_accent.evaluation import Figure, Protocol
 from tune_accent.evaluation.accent import accent_figures, confusions, fit_accent
-from tune_accent.evaluation.probes import Probe, one_blas_thread
+from tune_accent.evaluation.probes import Probe, blas_threads
 from tune_accent.evaluation.table import read_rows
 
 
@@ -33,7 +33,7 @@ class AccentProbe:
 
     def hear(self, features: npt.NDArray[Any]) -> list[str]:
         """(N, D) → the accent that each row is heard with."""
-        with one_blas_thread():
+        with blas_threads():
             places = self.probe.predict(np.asarray(features, dtype=np.float64), self.strength)
         return [self.accents[place] for place in places]
 
@@ -52,7 +52,7 @@ def fit_accent_probe(features: npt.NDArray[Any], table: pd.DataFrame, protocol: 
     """
     rows = read_rows(features, table, protocol)
     seeds = np.random.SeedSequence(seed).spawn(2)
-    with one_blas_thread():
+    with blas_threads():
         probe, strength, _ = fit_accent(rows, protocol, [])
         f1, recall = accent_figures(confusions(rows, probe, strength), protocol, (seeds[0], seeds[1]))
     return AccentProbe(tuple(rows.accent_names[number] for number in rows.gate), probe, strength, f1, recall)

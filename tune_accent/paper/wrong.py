@@ -16,7 +16,7 @@ import pandas as pd
 from tune_accent.evaluation import Figure, Protocol
 from tune_accent.evaluation.accent import fit_accent
 from tune_accent.evaluation.bootstrap import SHARE
-from tune_accent.evaluation.probes import one_blas_thread
+from tune_accent.evaluation.probes import blas_threads
 from tune_accent.evaluation.table import read_rows
 from tune_accent.paper.speaker_means import SpeakerMeans
 
@@ -59,7 +59,7 @@ def heard(neutral: Values, table: pd.DataFrame, turns: Sequence[Turn], protocol:
     """
     rows = read_rows(neutral, table, protocol)
     names = np.array([rows.accent_names[accent] for accent in rows.gate])
-    with one_blas_thread():
+    with blas_threads(protocol.threads):
         probe, strength, _ = fit_accent(rows, protocol, [])
         predicted = np.concatenate([names[probe.predict(turn.z.astype(np.float64), strength)] for turn in turns])
     heard_as = pd.DataFrame({"speaker": _joined(turns, "speaker"), "own": _joined(turns, "own")})

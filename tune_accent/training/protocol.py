@@ -44,4 +44,5 @@ def protocol(
         text_drop=text_drop,
         intervals=intervals,
         secondary=secondary,
+        threads=spec.training.threads,
     )
