@@ -43,7 +43,7 @@ from tune_accent.config.parameters import Uniform
 from tune_accent.config.space import Space
 from tune_accent.tuning.core import Core, Grant, Settings, State, Suggester
 from tune_accent.tuning.memo import DictMemo
-from tune_accent.tuning.suggest import OptunaSuggester
+from tune_accent.tuning.suggest import make_suggester
 
 EPOCHS, GRACE, ETA, SLOTS = 9, 3, 3.0, 4
 Order = Literal["rounds", "async"]
@@ -149,9 +149,7 @@ class Engine:
         )
 
 
-ENGINES = tuple(
-    Engine(sampler, early) for sampler in ("random", "TPE", "GP", "W&B bayes") for early in (False, True)
-)  # GP + ASHA is measured here, though the search refuses it
+ENGINES = tuple(Engine(sampler, early) for sampler in ("random", "TPE", "GP", "W&B bayes") for early in (False, True))
 
 
 @dataclass
@@ -216,7 +214,7 @@ def _core(family: Family, engine: Engine, settings: Settings, sweeps: Any) -> tu
         drawn = Timed(SweepsSuggester(sweeps, family.space, settings, "bayes"))
         return SweepsCore(settings, drawn, simulated.key_of, DictMemo(), sweeps), drawn
     name: Literal["tpe", "gp", "random"] = "tpe" if engine.sampler == "TPE" else "gp" if engine.sampler == "GP" else "random"
-    ours = Timed(OptunaSuggester(family.space, settings, name, 8))
+    ours = Timed(make_suggester(family.space, settings, method="bayes", sampler=name))
     return Core(settings, ours, simulated.key_of, DictMemo()), ours
 
 

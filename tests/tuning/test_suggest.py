@@ -11,11 +11,11 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.tuning.simulated import SPACE, Clock, key_of, make_core, metrics_of
-from tune_accent.base.errors import UserError
 from tune_accent.config.space import Categorical, Constant, Integer, Space, Uniform
 from tune_accent.tuning.core import Grant, Settings, State
 from tune_accent.tuning.memo import DictMemo, Failure
-from tune_accent.tuning.suggest import OptunaSuggester, export_study, make_suggester
+from tune_accent.tuning.study import export_study
+from tune_accent.tuning.suggest import OptunaSuggester, make_suggester
 
 SETTINGS = Settings(run_cap=50, slots=4, epochs=9, min_iter=3, seed=7)
 MIXED = Space(
@@ -33,9 +33,10 @@ def tpe(space: Space = SPACE, startup: int = 4) -> OptunaSuggester:
     return OptunaSuggester(space, SETTINGS, "tpe", startup)
 
 
-def test_values_lie_in_the_space_and_are_plain() -> None:
-    suggester = tpe(MIXED)
-    for number in range(40):
+@pytest.mark.parametrize(("sampler", "trials"), [("tpe", 40), ("gp", 12)])
+def test_values_lie_in_the_space_and_are_plain(sampler: Any, trials: int) -> None:
+    suggester = make_suggester(MIXED, SETTINGS, method="bayes", sampler=sampler, startup_trials=4)
+    for number in range(trials):
         draw = suggester.ask(number, 0)
         assert draw is not None
         params = suggester.params(draw)
@@ -59,9 +60,9 @@ def test_a_log_range_with_q_reaches_zero_and_the_sampler_keeps_its_own_value() -
     assert all(0.03 <= draw["leakage_weight"] <= 10 for draw in draws)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
 def test_a_replay_from_recorded_draws_leaves_the_next_ask_unchanged(sampler: Any) -> None:
-    live, replayed = (OptunaSuggester(SPACE, SETTINGS, sampler, 4) for _ in range(2))
+    live, replayed = (make_suggester(SPACE, SETTINGS, method="bayes", sampler=sampler, startup_trials=4) for _ in range(2))
     states: list[State] = ["COMPLETE", "STOPPED", "DIVERGED", "OOM", "CRASHED", "STOPPED"]
     for number in range(18):
         draw = live.ask(number, 0)
@@ -111,12 +112,6 @@ def test_tpe_learns_where_random_does_not() -> None:
         return sum(core.value(trial.reports[-1]) for trial in core.trials[30:]) / 30
 
     assert mean_score("bayes") > mean_score("random") + 0.02
-
-
-def test_gp_is_refused_beside_early_stopping() -> None:
-    with pytest.raises(UserError, match="GP") as refused:
-        make_suggester(SPACE, SETTINGS, method="bayes", sampler="gp")
-    assert refused.value.where == "tuning.sampler"
 
 
 def test_the_exported_study_says_what_happened(tmp_path: Path) -> None:

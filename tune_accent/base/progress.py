@@ -28,10 +28,20 @@ def bars(show: bool = True) -> Iterator[Progress]:
 @contextmanager
 def _terminal_bars() -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    class Rate(ProgressColumn):
+        """Steps per second."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(
+                "" if speed is None else f"{speed:.1f}/s" if speed < 10 else f"{speed:.0f}/s", style="progress.data.speed"
+            )
+
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with RichProgress(*columns, console=Console(stderr=True)) as drawn:
         tasks: dict[str, TaskID] = {}
 

@@ -83,9 +83,6 @@ def _early_termination(space: LoadedSpace, loaded: LoadedExperiment) -> list[Pro
     if space.max_iter not in (None, epochs):
         message = f"must equal training.epochs ({epochs} in {place}), got {space.max_iter}"
         found.append(space.document.problem("early_terminate.max_iter", message))
-    if space.method == "bayes" and loaded.experiment.tuning.sampler == "gp":
-        message = f"`gp` learns nothing from trials that end early, and {space.path} has early_terminate"
-        found.append(loaded.document.problem("tuning.sampler", message, "use `sampler: tpe`, or remove early_terminate"))
     return found
 
 

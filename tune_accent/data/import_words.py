@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tune_accent.base.errors import visible
-from tune_accent.data.importing import CONFOUNDS_MD, Imported
+from tune_accent.data.corpus import PAGE
+from tune_accent.data.importing import Imported
 from tune_accent.data.sources.making import REJECTED
 from tune_accent.data.split_report import HEADER, REPORT
 
@@ -49,7 +50,7 @@ def _kind_of(reason: str) -> str:
 def _confounds(done: Imported) -> Iterator[str]:
     for name, found in done.confounds.items():
         if found["verdict"] != "none":
-            yield f"confound: accent × {name}: {found['effect']} effect, {found['verdict']} ({CONFOUNDS_MD})"
+            yield f"confound: accent × {name}: {found['effect']} effect, {found['verdict']} ({PAGE})"
 
 
 def aligned(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from tune_accent.base.errors import DataError
-from tune_accent.base.files import write_text
 from tune_accent.base.progress import Progress
 from tune_accent.config import schema
 from tune_accent.data import confounds
@@ -20,8 +19,6 @@ from tune_accent.data.sources.kinds import source_of
 from tune_accent.data.sources.making import make_corpus
 from tune_accent.data.split_report import AccentSplit, by_accent, write_report
 from tune_accent.data.splits import Splits, make_splits
-
-CONFOUNDS_MD = "confounds.md"
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,6 @@ def import_corpus(cfg: schema.Data, gate: schema.Gate, seed: int, progress: Prog
     except DataError as error:
         obstacles.append(str(error))
     report = keep_confounds(manifest)
-    write_text(manifest.root / CONFOUNDS_MD, confounds.markdown(report))
     obstacles += _confounded(report, cfg)
     return Imported(manifest, _census(manifest.root), splits, tuple(accents), report, tuple(obstacles))
 

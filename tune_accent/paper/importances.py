@@ -56,7 +56,7 @@ def _evaluated(space: Space, full: Sequence[Trial], seed: int, metric: str, goal
     import optuna
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
-    from tune_accent.tuning.suggest import distributions
+    from tune_accent.tuning.draws import distributions
 
     kinds = distributions(space)
     made = [

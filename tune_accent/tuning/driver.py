@@ -38,7 +38,7 @@ from tune_accent.tuning.relay import EpochDone
 from tune_accent.tuning.results import append_timing, holds_best, next_launch, trials_csv, write_best, write_tables
 from tune_accent.tuning.settings import search_settings, search_suggester
 from tune_accent.tuning.shapes import draw_fault, report_fault
-from tune_accent.tuning.suggest import export_study
+from tune_accent.tuning.study import export_study
 from tune_accent.tuning.tracked import search_tracker
 from tune_accent.tuning.watch import Watch
 

@@ -10,37 +10,24 @@ A draw holds the sampler's own values. `params` rounds them to multiples of q wh
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from tune_accent.base.errors import UserError
-from tune_accent.base.files import sha256_json, write_bytes
-from tune_accent.config.parameters import Categorical, Constant, Integer, Parameter, Uniform
+from tune_accent.config.parameters import Parameter
 from tune_accent.config.space import Space
-from tune_accent.tuning.core import Core, Settings, State, Suggester, Trial
+from tune_accent.tuning.core import Settings, State, Suggester
+from tune_accent.tuning.draws import TOLD, WITHOUT_VALUES, distributions, params_of, seed_of
+from tune_accent.tuning.gaussian import GaussianSuggester
 
 Method = Literal["bayes", "random", "grid"]
 SamplerName = Literal["tpe", "gp", "random"]
-TOLD: dict[State, TrialState] = {
-    "COMPLETE": TrialState.COMPLETE,
-    "STOPPED": TrialState.PRUNED,
-    "DIVERGED": TrialState.PRUNED,
-    "OOM": TrialState.PRUNED,
-    "CRASHED": TrialState.FAIL,
-    "TIMEOUT": TrialState.FAIL,
-    "DUPLICATE": TrialState.FAIL,
-}
-WITHOUT_VALUES = ("DIVERGED", "OOM", "DUPLICATE")
-LIMITS = ("accent_f1", "speaker_leakage", "text_drop", "val_loss", "feasible")  # kept as user attributes of the study's trials
 
 
 def make_suggester(
@@ -56,24 +43,21 @@ def make_suggester(
         startup_trials: random ones before a model is made.
 
     Raises:
-        UserError: GP with early termination, or a grid over a range without steps.
+        UserError: a grid over a range without steps.
     """
     if method == "grid":
         return GridSuggester(space)
-    name: SamplerName = sampler if method == "bayes" else "random"
-    if name == "gp" and settings.min_iter is not None:
-        raise UserError(
-            "the GP sampler learns nothing from trials that were stopped early",
-            where="tuning.sampler",
-            fix="use sampler: tpe, or take early_terminate out of the space file",
-        )
-    return OptunaSuggester(space, settings, name, startup_trials)
+    if method == "random" or sampler == "random":
+        return OptunaSuggester(space, settings, "random", startup_trials)
+    if sampler == "gp":
+        return GaussianSuggester(space, settings, startup_trials)
+    return OptunaSuggester(space, settings, "tpe", startup_trials)
 
 
 class OptunaSuggester:
-    """Draws by an Optuna sampler. Arguments as in `make_suggester`."""
+    """Draws by Optuna's TPE or at random. Arguments as in `make_suggester`."""
 
-    def __init__(self, space: Space, settings: Settings, sampler: SamplerName, startup_trials: int) -> None:
+    def __init__(self, space: Space, settings: Settings, sampler: Literal["tpe", "random"], startup_trials: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._settings, self._name, self._startup = space, settings, sampler, startup_trials
         self._distributions = distributions(space)
@@ -92,7 +76,7 @@ class OptunaSuggester:
 
     def params(self, draw: Mapping[str, Any]) -> dict[str, Any]:
         """The trial's parameters, in the order of the space."""
-        return {parameter.name: _value(parameter, draw) for parameter in self._space.parameters}
+        return params_of(self._space, draw)
 
     def tell(self, number: int, state: State, values: Sequence[float]) -> None:
         """Trial `number` has ended; `values` are its metric after epochs 1…n."""
@@ -108,11 +92,9 @@ class OptunaSuggester:
         return dict(trial.params)
 
     def _sampler(self, number: int, attempt: int) -> BaseSampler:
-        seed = int(np.random.SeedSequence((self._settings.seed, number, attempt)).generate_state(1)[0])
+        seed = seed_of(self._settings, number, attempt)
         if self._name == "tpe":
             return TPESampler(seed=seed, n_startup_trials=self._startup, multivariate=True, constant_liar=True)
-        if self._name == "gp":
-            return GPSampler(seed=seed, n_startup_trials=self._startup)
         return RandomSampler(seed=seed)
 
 
@@ -167,79 +149,6 @@ class _Recorded(BaseSampler):
 
     def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
         return self._draw[param_name]
-
-
-def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Optuna's view of the searched parameters; multiples of q are drawn from the range itself and rounded afterwards."""
-    return {parameter.name: _distribution(parameter) for parameter in space.searched}
-
-
-def export_study(core: Core, space: Space, path: Path) -> None:
-    """Write `core`'s trials as an Optuna study (SQLite), for optuna-dashboard: derived from the records, never read back.
-
-    Costs about 9 ms a trial, so nothing is done where `path` holds these very trials already: their checksum is in its header (`user_version`).
-    User attributes: state, key, and the last epoch's single limits.
-    """
-    kinds = distributions(space)
-    trials = [_exported(core, trial, kinds) for trial in core.trials]
-    stamp = _stamp(core, trials)
-    if _stamped(path) == stamp:
-        return
-    storage = optuna.storages.RDBStorage("sqlite://")  # in memory: a full disk is then ours to explain
-    try:
-        study = optuna.create_study(storage=storage, study_name="tune_accent", direction=core.settings.goal)
-        study.add_trials(trials)
-        database = storage.engine.raw_connection().driver_connection
-        assert isinstance(database, sqlite3.Connection)
-        database.execute(f"PRAGMA user_version = {stamp}")
-        write_bytes(path, database.serialize())
-    finally:
-        storage.scoped_session.remove()
-        storage.engine.dispose()
-
-
-def _stamp(core: Core, trials: Sequence[FrozenTrial]) -> int:
-    """31 bits that change with anything that is exported."""
-    told = [[t.state.name, t.values, t.params, t.intermediate_values, t.user_attrs] for t in trials]
-    return int(sha256_json([core.settings.goal, told])[:8], 16) >> 1
-
-
-def _stamped(path: Path) -> int | None:
-    """The `user_version` of an SQLite file: bytes 60 to 63 of its header."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as stream:
-        return int.from_bytes(stream.read(64)[60:], "big")
-
-
-def _exported(core: Core, trial: Trial, kinds: dict[str, BaseDistribution]) -> FrozenTrial:
-    told = TOLD.get(trial.state, TrialState.RUNNING)
-    values = [] if trial.state in WITHOUT_VALUES else [core.value(metrics) for metrics in trial.reports]
-    last = trial.reports[-1] if trial.reports else {}
-    return optuna.trial.create_trial(
-        state=told,
-        value=values[-1] if values and told in (TrialState.COMPLETE, TrialState.PRUNED) else None,
-        params=dict(trial.draw),
-        distributions=kinds,
-        intermediate_values=dict(enumerate(values, 1)),
-        user_attrs={"state": trial.state, "key": trial.key, **{name: last[name] for name in LIMITS if name in last}},
-    )
-
-
-def _distribution(parameter: Parameter) -> BaseDistribution:
-    if isinstance(parameter, Uniform):
-        return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
-    if isinstance(parameter, Integer):
-        return IntDistribution(parameter.low, parameter.high)
-    assert isinstance(parameter, Categorical)
-    return CategoricalDistribution(parameter.values)
-
-
-def _value(parameter: Parameter, draw: Mapping[str, Any]) -> Any:
-    if isinstance(parameter, Constant):
-        return parameter.value
-    value = draw[parameter.name]
-    return parameter.snap(value) if isinstance(parameter, Uniform) else value
 
 
 def _axis(parameter: Parameter) -> tuple[Any, ...]:
