@@ -17,6 +17,7 @@ BENCHMARKS = (
     "evaluation_speed",
     "loading",
     "import_speed",
+    "preparation_speed",
     "memo_cost",
     "replay",
     "step_time",

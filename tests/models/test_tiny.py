@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,23 @@ def test_ensure_builds_once(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) 
     for cfg, codes in ((Tiny(seed=1), 64), (Tiny(), 128), (Tiny(layers=2), 64)):
         with pytest.raises(AssertionError, match="built again"):
             ensure_tiny(tiny_folder.parent, cfg, codes)
+
+
+def test_of_two_that_come_at_once_one_builds_and_the_other_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built, both = [], threading.Barrier(2)
+
+    def slow(folder: Path, *_: object) -> None:
+        built.append(folder)
+        time.sleep(0.5)
+
+    def one(_: int) -> Path:
+        both.wait()
+        return ensure_tiny(tmp_path, Tiny(), 64)
+
+    monkeypatch.setattr(tiny, "build_tiny", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(one, range(2))
+    assert first == second and len(built) == 1
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

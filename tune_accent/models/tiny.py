@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tune_accent.base.files import folder_lock, sha256_json, write_file, write_folder, write_json, write_text
+from tune_accent.base.files import sha256_json, write_file, write_folder, write_json, write_text
 from tune_accent.base.seeds import derive_seed
 from tune_accent.config.schema import Tiny
+from tune_accent.data.preparing import waiting_lock
 from tune_accent.models.qwen_import import import_qwen_tts
 
 RECIPE = 1  # part of the folder's address: raise it when the files that the same settings give change
@@ -30,7 +31,7 @@ WORD = "assistant"  # must be one token
 
 
 def ensure_tiny(cache_folder: Path, cfg: Tiny, codebook_size: int, languages: Mapping[str, int] = LANGUAGES) -> Path:
-    """The folder of the tiny model with these settings, built when it is not there; whole or absent.
+    """The folder of the tiny model with these settings, built when it is not there; whole or absent. Of processes that come at once, one builds and the others wait.
 
     Args:
         cache_folder: where tiny models are kept; the name below it is a hash of the settings.
@@ -41,7 +42,7 @@ def ensure_tiny(cache_folder: Path, cfg: Tiny, codebook_size: int, languages: Ma
     settings = [RECIPE, cfg.model_dump(mode="json"), codebook_size, dict(languages), torch.__version__.split("+")[0]]
     folder = cache_folder / f"tiny-{sha256_json(settings)[:16]}"
     if not folder.is_dir():
-        with folder_lock(cache_folder):
+        with waiting_lock(cache_folder):
             if not folder.is_dir():
                 write_folder(folder, lambda empty: build_tiny(empty, cfg, codebook_size, languages))
     return folder
