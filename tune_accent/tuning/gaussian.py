@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler
-from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tune_accent.config.space import Space
@@ -45,8 +44,10 @@ class GaussianSuggester:
     def ask(self, number: int, attempt: int) -> dict[str, Any] | None:
         """A draw for trial `number`; never exhausted. A later attempt takes the place of the one before."""
         self._draws.pop(number, None)
+        study = optuna.create_study(direction=self._settings.goal, sampler=self._sampler(number, attempt))
         with _quiet(), _one_thread():
-            study = self._study(self._sampler(number, attempt))
+            if isinstance(study.sampler, GPSampler):
+                study.add_trials(list(self._trials()))
             self._draws[number] = dict(study.ask(self._distributions).params)
         return dict(self._draws[number])
 
@@ -67,11 +68,6 @@ class GaussianSuggester:
         if number < self._startup or attempt:
             return RandomSampler(seed=seed)
         return GPSampler(seed=seed, n_startup_trials=1)
-
-    def _study(self, sampler: BaseSampler) -> Study:
-        study = optuna.create_study(direction=self._settings.goal, sampler=sampler)
-        study.add_trials(list(self._trials()))
-        return study
 
     def _trials(self) -> Iterator[FrozenTrial]:
         learnt = {number: told for number, told in sorted(self._told.items()) if told[0] not in (*LOST, "DUPLICATE")}
