@@ -28,7 +28,7 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder --durations=20
+	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder --durations=20
 
 bench: setup
 	$(BIN)/python -m benchmarks

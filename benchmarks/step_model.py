@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tune_accent.base.seeds import generator
-from tune_accent.checking.shapes import Load, Shape
 from tune_accent.config.schema import Lora, Objective, Tiny, Training
 from tune_accent.models.backbone import Backbone
 from tune_accent.models.forward import Inputs, codebook0_logits, collate, embed, forward, pool, subtalker_logits, trunk
 from tune_accent.models.lora import attach
 from tune_accent.models.published import HUB_IDS, published_config
 from tune_accent.models.qwen_import import import_qwen_tts
+from tune_accent.models.shape import Batch, Shape
 from tune_accent.models.tiny import LANGUAGES, SPECIAL, model_config
 from tune_accent.training.device import autocast, weights_dtype
 from tune_accent.training.heads import Heads, build_heads
@@ -33,6 +33,7 @@ SIZES = ("tiny", *HUB_IDS)
 PARTS = ("talker", "code predictor", "heads", "optimizer")
 SPEAKERS = {0: [0, 1], 1: [2, 3]}  # of two accents
 TINY_CODES, TINY_WORDS = 64, 300
+TEXT = 25  # tokens of an utterance
 LORA, OBJECTIVE = Lora(rank=16), Objective()
 WARM_UP = 2
 
@@ -47,9 +48,9 @@ class Case:
     mode: Mode = "eager"
 
     @property
-    def load(self) -> Load:
-        """The batch."""
-        return Load(self.rows, self.frames)
+    def batch(self) -> Batch:
+        """Its size."""
+        return Batch.equal(self.rows, self.frames, TEXT)
 
 
 def config_of(size: str) -> dict[str, Any]:
@@ -167,7 +168,7 @@ def compile_blocks(backbone: Backbone) -> None:
 
 def _batch(backbone: Backbone, case: Case) -> Inputs:
     draw = generator(0, "batch", case.rows, case.frames)
-    texts = [draw.integers(0, TINY_WORDS, case.load.text).tolist() for _ in range(case.rows)]
+    texts = [draw.integers(0, TINY_WORDS, TEXT).tolist() for _ in range(case.rows)]
     codes = [draw.integers(0, backbone.codebook_size, (case.frames, 16)).astype(np.int16) for _ in range(case.rows)]
     return collate(backbone, texts, codes, None)
 

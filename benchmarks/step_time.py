@@ -6,7 +6,7 @@ Random weights of the real classes at the published sizes (with a GPU; the tiny 
 algorithms, bf16 on CUDA. A step is one ∅-batch: forward, accent and leakage terms, backward, clipping, optimizers. A trial's step is an A-batch and a
 ∅-batch, about twice that. Parts are timed apart, each with its own backward; shares are of their sum.
 
-`used` is the utilisation: FLOPs that the step cannot do without (checking/shapes.py) over what the best of a few matrix products reaches here.
+`used` is the utilisation: FLOPs that the step cannot do without (models/flops.py) over what the best of a few matrix products reaches here.
 `floor` is the larger of FLOPs at that rate and one read of all weights in forward and backward at the measured copy bandwidth.
 `idle` is the share of a step in which no kernel runs (torch profiler). The last table runs processes side by side on the same device.
 """
@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from benchmarks.step_model import PARTS, SIZES, Case, Step, seconds, shape_of, training_of, wait
-from tune_accent.checking.shapes import step_bytes, step_flops
+from tune_accent.models.flops import read_bytes, step_flops
 from tune_accent.training.device import default_device, weights_dtype
 from tune_accent.training.seeding import configure_torch
 
@@ -115,8 +115,8 @@ def row(timed: Timed, reached: Rates) -> str:
     """A line of it."""
     case, total = timed.case, sum(timed.parts.values())
     shape = shape_of(case.size)
-    flops, width = step_flops(shape, case.load), 2 if timed.cuda else 4
-    floor = max(flops / reached.flops, step_bytes(shape, width) / reached.bandwidth)
+    flops, width = step_flops(shape, case.batch), 2 if timed.cuda else 4
+    floor = max(flops / reached.flops, read_bytes(shape, width) / reached.bandwidth)
     line = f"{case.size:<6}{case.mode:<10}{case.rows:>5}{case.frames:>7}{1000 * timed.step:>9.1f}"
     line += "".join(f"{part / total:>15.0%}" for part in timed.parts.values())
     line += f"{flops / 1e9:>9.2f}{flops / timed.step / reached.flops:>7.1%}{1000 * floor:>10.2f}"

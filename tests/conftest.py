@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import small_experiment
+from tests.warm import Warm
 from tune_accent.config.schema import Experiment
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Ray's tests first: over several processes they are the longest piece."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    """Ray's tests first, then the files with slow ones: over several processes the longest pieces must not be the last ones."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.get_closest_marker("ray") is None, item.path not in slow))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -63,6 +65,13 @@ def small_data(small_spec: Experiment) -> TrialData:
 
     torch.set_num_threads(1)
     return open_inputs(small_spec, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Runs commands in processes that have imported torch and the like already."""
+    with Warm() as started:
+        yield started
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from tune_accent import audit, compare, doctor, prepare, rerun, search, synthesize, trial
+from tune_accent import audit, compare, doctor, prepare, report, rerun, search, synthesize, trial
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 app.command("search")(search.main)
@@ -16,6 +16,7 @@ app.command("audit")(audit.main)
 app.command("doctor")(doctor.main)
 app.command("rerun")(rerun.main)
 app.command("compare")(compare.main)
+app.command("report")(report.main)
 app.command("synthesize")(synthesize.main)
 app.command("trial", context_settings=trial.ANY_PARAMETER)(trial.main)
 

@@ -131,8 +131,9 @@ def _epochs(spec: Experiment, kept: Kept | None, tracker: WandbTrial | NoTracker
     for report in train(spec, open_inputs(spec, default_device()), kept.latest() if kept else None):
         if kept is not None:
             kept.save(report)
-        tracker.epoch(0, report.epoch, {**report.metrics, "seconds": report.seconds, "peak_mb": report.peak_mb})
-        timing = {"seconds": round(report.seconds, 3), "peak_mb": round(report.peak_mb)}
+        memory = {"peak_mb": report.peak_mb, "allocated_mb": report.allocated_mb}
+        tracker.epoch(0, report.epoch, {**report.metrics, "seconds": report.seconds, **memory})
+        timing = {"seconds": round(report.seconds, 3), **{name: round(value) for name, value in memory.items()}}
         sys.stdout.write(json.dumps({"epoch": report.epoch, **summary(report.metrics), **timing}) + "\n")
         sys.stdout.flush()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.disk import Disk, Killed
-from tests.tuning.whole_search import Search
+from tests.tuning.whole_search import Search, remember_study
 from tune_accent.base.files import append_line, remove, remove_torn, write_folder, write_text
 
 pytest.importorskip("torch")
@@ -19,7 +20,13 @@ pytest.importorskip("torch")
 
 @pytest.fixture
 def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_logger: logging.Logger) -> Callable[[str], Search]:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # it is a step like the others, and the power stays on
     return lambda name: Search(tmp_path / name / "results", monkeypatch)
+
+
+@pytest.fixture
+def remembered_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    remember_study(monkeypatch)
 
 
 def uninterrupted(search: Callable[[str], Search]) -> tuple[Search, list[str]]:
@@ -70,6 +77,7 @@ def test_a_kill_at_some_steps(search: Callable[[str], Search]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("remembered_study")
 def test_a_kill_at_every_step(search: Callable[[str], Search]) -> None:
     whole, steps = uninterrupted(search)
     for step in range(len(steps)):
@@ -77,6 +85,7 @@ def test_a_kill_at_every_step(search: Callable[[str], Search]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("remembered_study")
 def test_kills_of_the_continued_search(search: Callable[[str], Search]) -> None:
     """Several kills of one search, each of them somewhere else in what is left to do."""
     whole, steps = uninterrupted(search)

@@ -61,10 +61,6 @@ ALLOWED = {
     ("data/sources/espeak.py", "tempfile.TemporaryFile"): "the messages of a process, without a name on the disk",
     ("data/sources/espeak_worker.py", "open"): "a wave file in memory",
     ("data/sources/espeak_worker.py", "os.write"): "an answer to a pipe",
-    (
-        "models/qwen_codec.py",
-        "shutil.copyfile",
-    ): "in a function that its write_file, or the fill of write_folder in data/prepared.py, calls",
     ("models/qwen_import.py", "os.open"): "/dev/null in the place of stderr",
     ("models/tiny.py", "save_pretrained"): "in a function that its fill of write_folder calls",
     ("reporting/figures.py", "savefig"): "a picture in memory",

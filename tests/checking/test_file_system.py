@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tune_accent.base.errors import StorageError
 from tune_accent.base.files import folder_lock
 from tune_accent.checking import file_system
 from tune_accent.checking.file_system import check_kind, check_locks, check_space, check_writes, mount_of
+from tune_accent.checking.finding import Finding
 
 MOUNTS = """\
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -97,6 +99,14 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_a_fix(tmp_path: Path) 
     (tmp_path / "ray_results").write_text("a file")
     with pytest.raises(StorageError, match="in the way"):
         list(check_writes(tmp_path / "ray_results"))
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a folder that nobody can write to")
+@pytest.mark.parametrize("check", [check_locks, check_writes])
+def test_what_the_system_says_against_a_folder_is_no_bug_of_ours(check: Callable[[Path], Iterator[Finding]]) -> None:
+    with pytest.raises(StorageError, match="cannot be written") as caught:
+        list(check(Path("/proc/none/ray_results")))
+    assert "--results" in str(caught.value.fix)
 
 
 @pytest.mark.parametrize(("free", "status"), [(50, "failed"), (150, "warning"), (500, "ok")])

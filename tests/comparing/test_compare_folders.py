@@ -15,10 +15,12 @@ from tests.tuning.small_search import SPACE, core_of, request
 from tests.tuning.small_search import report as report_of
 from tune_accent.base.errors import DataError, UserError
 from tune_accent.base.files import read_json, write_json, write_text
-from tune_accent.comparing.folder import read_folder
+from tune_accent.comparing.folder import params, read_folder
 from tune_accent.comparing.identity import refuse_others
 from tune_accent.comparing.record import PARTS
 from tune_accent.comparing.run import Request, run_comparison
+from tune_accent.config.parameters import Integer, Uniform
+from tune_accent.config.space import Space
 from tune_accent.tuning.driver import Request as SearchRequest
 
 
@@ -54,7 +56,8 @@ def test_a_whole_comparison(pair: tuple[SearchRequest, SearchRequest]) -> None:
     assert "one pair of searches" in found.conclusions[0] and folder == one.root / "comparison"
     names = {path.name for path in folder.iterdir()}
     tables = {"standings.csv", "times.csv", "waste.csv", "differences.csv", "curves.csv"}
-    assert names == {*tables, "best_score.png", "fronts.png", "differences.png", "index.html", "comparison.md", "campaigns.json"}
+    pages = {"index.html", "comparison.md", "page.json", "campaigns.json"}
+    assert names == {*tables, *pages, "best_score.png", "fronts.png", "differences.png"}
     rows = list(csv.DictReader((folder / "standings.csv").read_text().splitlines()))
     assert [row["campaign"] for row in rows] == ["lora", "lora-random"]
     feasible = [trial.epochs[-1] for trial in read_folder(one.root).trials if trial.state == "COMPLETE"]
@@ -122,6 +125,13 @@ def test_another_sampler_or_repeat_is_the_same_space(pair: tuple[SearchRequest, 
     again = identity_of(repeat.model_dump(mode="json"), space.space.to_dict(), ("score", "maximize"), None, None)
     assert again.hashes()["space"] == first.identity.hashes()["space"]
     assert seed_of(repeat.model_dump(mode="json")) == "5/3"
+
+
+def test_points_of_a_grid_are_not_rounded() -> None:
+    """Drawn values are multiples of q; W&B's grid, and ours, begins at min, whether that is one or not."""
+    space, draw = Space((Uniform("lr", 0.1, 1.0, q=0.3), Integer("lora_rank", 2, 4))), {"lr": 0.4, "lora_rank": 3}
+    assert params(space, draw, "grid") == {"lr": 0.4, "lora_rank": 3}
+    assert params(space, {**draw, "lr": 0.5}, "random") == {"lr": 0.6, "lora_rank": 3}
 
 
 def test_a_table_that_its_records_do_not_hold(pair: tuple[SearchRequest, SearchRequest]) -> None:

@@ -121,9 +121,11 @@ def test_rungs_counted_down_from_max_iter() -> None:
 def test_a_grid_is_counted() -> None:
     head = "method: grid\nparameters:\n  lora_rank: {values: [2, 4]}\n"
     line = "  leakage_weight: {distribution: q_uniform, min: 0, max: 0.3, q: 0.1}\n  training.batch_size: {min: 4, max: 6}\n"
-    assert space_of(head + line).space.grid_size == 2 * 4 * 3
-    found = faults(head + LR)
-    assert found[0][:3] == (4, "parameters.lr", "`method: grid` needs values that can be counted")
+    found = space_of(head + line).space
+    assert found.grid_size == 2 * 3 * 3 and found.parameters[1].grid == (0.0, 0.1, 0.2), "max is no point of it, as in W&B"
+    assert Uniform("lr", 0.5, 0.5, q=0.1).grid == (0.5,)
+    wrong = faults(head + LR)
+    assert wrong[0][:3] == (4, "parameters.lr", "`method: grid` needs values that can be counted")
     assert faults(head + "  training.batch_size: {min: 1, max: 999999999}\n")[0][1] == "parameters.training.batch_size"
 
 

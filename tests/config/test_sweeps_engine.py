@@ -106,22 +106,31 @@ def test_a_distribution_is_w_and_b_s(case: str, theirs: dict[str, list[Any]]) ->
         assert ks_2samp(mine, other).pvalue > 1e-3, "drawn equally often"
 
 
-def test_a_grid_has_the_same_points_in_both_but_for_the_upper_edge() -> None:
-    """W&B's grid over q_uniform is half-open (`numpy.arange`); ours has `max` as well, where it is a multiple of q above min."""
+@pytest.mark.parametrize(
+    ("low", "high", "q"),
+    [(0.0, 1.0, 0.5), (0.1, 1.0, 0.3), (0.1, 0.4, 0.1), (0.0, 0.3, 0.1), (4, 16, 4), (1, 4, None), (0.05, 2.0, 0.1)],
+    ids=["max is a step", "no multiples", "max by rounding", "no max", "whole", "q is 1", "max is no step"],
+)
+def test_a_grid_has_the_same_points_in_both(low: float, high: float, q: float | None) -> None:
+    """W&B's grid over q_uniform is half-open (`numpy.arange`), and its points are not rounded to multiples of q; ours are the same, to the bit."""
+    steps = {} if q is None else {"q": q}
     parameters = {
         "lora_rank": {"values": [2, 4]},
-        "leakage_weight": {"distribution": "q_uniform", "min": 0.0, "max": 1.0, "q": 0.5},
+        "leakage_weight": {"distribution": "q_uniform", "min": low, "max": high, **steps},
         "training.batch_size": {"min": 8, "max": 10},
     }
     space, problems = read_space(parse_document(yaml.safe_dump({"method": "grid", "parameters": parameters}), "space.yaml"))
-    assert space is not None and not problems and space.space.grid_size == 18
-    suggester = make_suggester(space.space, Settings(18, slots=4, epochs=9, min_iter=None, seed=3), method="grid")
+    assert space is not None and not problems and space.space.grid_size is not None
+    suggester = make_suggester(space.space, Settings(999, slots=4, epochs=9, min_iter=None, seed=3), method="grid")
     mine = []
-    for number in range(18):
+    for number in range(space.space.grid_size):
         draw = suggester.ask(number, 0)
         assert draw is not None
         suggester.accept(number, draw)
         mine.append(suggester.params(draw))
-    points = {tuple(point[name] for name in parameters) for point in mine}
-    other = {tuple(point[name] for name in parameters) for point in ask(GRID, parameters)}
-    assert len(points) == 18 and other == {point for point in points if point[1] < 1.0}
+    assert suggester.ask(len(mine), 0) is None
+    other = ask(GRID, parameters)
+    assert len(mine) == len(other) > 6
+    assert {tuple(point[name] for name in parameters) for point in mine} == {
+        tuple(point[name] for name in parameters) for point in other
+    }

@@ -20,7 +20,7 @@ import soundfile
 from tests.data.caches import Encoding, config, never, prepared, spectrum, tokens
 from tests.data.calibrated_codec import write_calibrated
 from tune_accent.base.errors import DataError
-from tune_accent.base.files import sha256_json
+from tune_accent.base.files import sha256_file, sha256_json
 from tune_accent.base.progress import silent
 from tune_accent.config import schema
 from tune_accent.data import cache_format, preparing
@@ -249,7 +249,7 @@ def test_a_folder_that_is_no_cache(tmp_path: Path) -> None:
         open_prepared(tmp_path)
 
 
-def test_a_codec_that_is_loaded_names_the_cache_and_is_kept_in_it(root: Path, waves: list[Wave], tmp_path: Path) -> None:
+def test_a_codec_that_is_loaded_names_the_cache_and_is_named_in_it(root: Path, waves: list[Wave], tmp_path: Path) -> None:
     corpus, cfg = ensure_corpus(config(root), 0, silent), config(root, codec=schema.QwenCodec(path="anywhere"))
     codec = QwenTokenizer.open(write_calibrated(tmp_path / "codec", waves))
 
@@ -261,12 +261,33 @@ def test_a_codec_that_is_loaded_names_the_cache_and_is_kept_in_it(root: Path, wa
     wave = read_audio(root / corpus.manifest.rows[row].audio_path)
     np.testing.assert_array_equal(cache.codes_of(row), codec.encode(set_loudness(wave, -23.0)))
     assert (cache.codec_fingerprint, cache.codebook_size) == (codec.fingerprint, 16)
-    moved = QwenTokenizer.open(cache.folder / "codec")
+    assert json.loads((cache.folder / "codec" / "codec.json").read_text())["fingerprint"] == codec.fingerprint
+    moved = QwenTokenizer.open(Path(shutil.copytree(codec.folder, tmp_path / "moved")))
     assert made(moved, config(root, codec=schema.QwenCodec()), never).key == cache.key, "wherever the same weights lie"
     other = QwenTokenizer.open(write_calibrated(tmp_path / "other", waves[:5]))
     assert made(other).key != cache.key
     with pytest.raises(ValueError, match="has to be given"):
         prepared(cfg)
+
+
+def test_a_cache_that_holds_the_weights_of_its_codec_still_opens(root: Path, waves: list[Wave], tmp_path: Path) -> None:
+    """As earlier versions wrote it: config and weights in `codec/`, all of them in the checksums."""
+    corpus, cfg = ensure_corpus(config(root), 0, silent), config(root, codec=schema.QwenCodec(path="anywhere"))
+    codec = QwenTokenizer.open(write_calibrated(tmp_path / "codec", waves[:12]))
+
+    def made(embed: Callable[..., Any] = spectrum) -> Prepared:
+        return prepare(corpus, cfg, 0, embed=embed, tokenize=tokens, embedder_fingerprint="model", progress=silent, codec=codec)
+
+    cache = made()
+    shutil.rmtree(cache.folder / "codec")
+    shutil.copytree(codec.folder, cache.folder / "codec")
+    meta = json.loads((cache.folder / "prepared.json").read_text())
+    kept = {name: digest for name, digest in meta["sha256"].items() if not name.startswith("codec/")}
+    weights = {f"codec/{path.name}": sha256_file(path) for path in (cache.folder / "codec").iterdir()}
+    (cache.folder / "prepared.json").write_text(json.dumps({**meta, "sha256": kept | weights}))
+    assert made(never).key == cache.key and len(weights) == 3
+    again = reopen_prepared(cache.folder, "model")
+    assert again is not None and again.codec_fingerprint == codec.fingerprint
 
 
 def test_the_key_of_a_fitted_codec_is_what_it_was(root: Path, cache: Prepared) -> None:

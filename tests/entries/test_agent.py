@@ -109,7 +109,7 @@ def test_an_agent_s_trial_logs_to_the_sweep_s_run(tmp_path: Path, small_spec: Ex
     assert {name: run.config[name] for name in given} == given
     assert run.config["experiment"]["training"]["lr"] == 1e-2 and run.summary["state"] == "COMPLETE"
     assert len(lines) == len(run.history) == 2
-    timed = {"seconds", "peak_mb"}
+    timed = {"seconds", "peak_mb", "allocated_mb"}
     for line, row in zip(lines, run.history, strict=True):
         assert {name: row[name] for name in line.keys() - timed} == {name: line[name] for name in line.keys() - timed}
         assert timed | {"feasible", "ended", "text_drop"} <= row.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.entries.command import CONFIG, environment, refused, run, write_search
+from tests.warm import Warm
 
 AUDIT = "tune_accent.audit"
 needs_demo = pytest.mark.skipif(importlib.util.find_spec("espeakng_loader") is None, reason="the demo extra")
@@ -49,24 +51,27 @@ BAD = {
 
 
 @pytest.mark.parametrize(("file", "config", "words"), BAD.values(), ids=BAD)
-def test_a_mistake_is_one_message(tmp_path: Path, file: str, config: str, words: tuple[str, ...]) -> None:
+def test_a_mistake_is_one_message(tmp_path: Path, warm: Warm, file: str, config: str, words: tuple[str, ...]) -> None:
     write_search(tmp_path, config)
-    refused(run(tmp_path, AUDIT, file), *words)
+    refused(warm.run(tmp_path, AUDIT, file), *words)
     assert not (tmp_path / "ray_results").exists()
 
 
-def test_the_folder_of_a_search_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_the_folder_of_a_search_is_refused_before_anything_is_made(tmp_path: Path, warm: Warm) -> None:
     write_search(tmp_path)
     (tmp_path / "ray_results" / "lora" / "trials").mkdir(parents=True)
     refused(
-        run(tmp_path, "tune_accent", "audit", "small.yaml", "--out", "ray_results/lora"), "it is no audit", "--out", "--fresh"
+        warm.run(tmp_path, "tune_accent", "audit", "small.yaml", "--out", "ray_results/lora"),
+        "it is no audit",
+        "--out",
+        "--fresh",
     )
     assert not (tmp_path / "data").exists()
 
 
 @needs_demo
 @pytest.mark.slow
-def test_an_audit_that_is_interrupted_ends_as_one_that_is_not(tmp_path: Path) -> None:
+def test_an_audit_that_is_interrupted_ends_as_one_that_is_not(tmp_path: Path, warm: Warm) -> None:
     write_search(tmp_path)
     straight = run(tmp_path, AUDIT, "small.yaml")
     assert straight.returncode == 0 and "Traceback" not in straight.stderr, straight.stderr
@@ -79,8 +84,8 @@ def test_an_audit_that_is_interrupted_ends_as_one_that_is_not(tmp_path: Path) ->
         "Next:",
     ):
         assert words in straight.stdout
-    _interrupt(tmp_path)
-    done = run(tmp_path, AUDIT, "small.yaml", "--out", "other")
+    _interrupt(tmp_path, warm)
+    done = warm.run(tmp_path, AUDIT, "small.yaml", "--out", "other")
     assert done.returncode == 0, done.stderr
     names = [
         "metrics.csv",
@@ -90,31 +95,22 @@ def test_an_audit_that_is_interrupted_ends_as_one_that_is_not(tmp_path: Path) ->
     ]
     for name in names:
         assert (tmp_path / "other" / name).read_bytes() == (tmp_path / "ray_results" / "small-audit" / name).read_bytes(), name
-    again = run(tmp_path, AUDIT, "small.yaml", "--out", "other")
+    again = warm.run(tmp_path, AUDIT, "small.yaml", "--out", "other")
     assert "all read from its folder" in again.stdout and again.stderr == ""
-    fresh = run(tmp_path, AUDIT, "small.yaml", "--out", "other", "--fresh")
+    fresh = warm.run(tmp_path, AUDIT, "small.yaml", "--out", "other", "--fresh")
     assert fresh.returncode == 0 and "other is now other.old-1" in fresh.stderr and "complete" in fresh.stdout
 
 
-def _interrupt(folder: Path) -> None:
+def _interrupt(folder: Path, warm: Warm) -> None:
     """Ctrl-C after two records, and a second process meanwhile."""
     shutil.rmtree(folder / "data" / "small" / "features")
-    with subprocess.Popen(
-        [sys.executable, "-m", AUDIT, "small.yaml", "--out", "other"],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        deadline = time.monotonic() + 120
-        while len(list(folder.glob("other/sets/*.json"))) < 2:
-            assert process.poll() is None and time.monotonic() < deadline, process.stderr and process.stderr.read()
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and out == "" and "Traceback" not in err, err
+    process, deadline = warm.start(folder, AUDIT, "small.yaml", "--out", "other"), time.monotonic() + 120
+    while len(list(folder.glob("other/sets/*.json"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=1)
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.poll() == 130 and out == "" and "Traceback" not in err, err
     assert "records and all features that were extracted are kept. To continue:" in err
     assert "-m tune_accent.audit small.yaml --out other" in err
     assert 2 <= len(list(folder.glob("other/sets/*.json"))) < 21

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,11 @@ import pytest
 import yaml
 
 from tests.data.coraa_shards import write_demo
+from tests.entries.command import REPOSITORY, run
+from tests.warm import Warm
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-REPOSITORY = Path(__file__).parents[2]
 SPACE = """\
 method: random
 metric: {name: score, goal: maximize}
@@ -29,12 +28,8 @@ parameters:
 """
 
 
-def run(folder: Path, *arguments: str) -> str:
-    """A command in `folder`; what it says."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+def said_by(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command said that went well."""
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -59,13 +54,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def test_shards_become_a_table_of_trials(folder: Path) -> None:
-    said = run(folder, "tune_accent.prepare", "coraa-mupe", "--config", "coraa.yaml")
+def test_shards_become_a_table_of_trials(folder: Path, warm: Warm) -> None:
+    said = said_by(run(folder, "tune_accent.prepare", "coraa-mupe", "--config", "coraa.yaml"))
     assert "96 utterances, 16 speakers" in said and "Codes and embeddings are in data/coraa_mupe_demo/prepared/" in said
-    assert "is whole" in run(folder, "tune_accent.prepare", "coraa-mupe", "--config", "coraa.yaml", "--check")
+    assert "is whole" in said_by(warm.run(folder, "tune_accent.prepare", "coraa-mupe", "--config", "coraa.yaml", "--check"))
     corpus = folder / "data" / "coraa_mupe_demo"
     assert all(row["text_id"] is None for row in lines(corpus / "manifest.jsonl"))
-    run(folder, "tune_accent.search", "space.yaml", "--name", "interviews")
+    said_by(warm.run(folder, "tune_accent.search", "space.yaml", "--name", "interviews"))
     results = folder / "ray_results" / "interviews"
     with (results / "trials.csv").open(encoding="utf-8", newline="") as stream:
         trials = list(csv.DictReader(stream))

@@ -82,9 +82,15 @@ def test_without_weights_and_data_the_rest_is_still_checked(tmp_path: Path, comm
     found = statuses(done.stdout)
     assert {name for name, status in found.items() if status == "failed"} == {"data", "weights", "codec"}
     assert {name for name, status in found.items() if status == "ok"} >= {"locks", "a full trial", "a search"}
+    assert found["memory"] == "warning" and "gpu 0.25 of a 24 GB card is 6.0 GiB: DOES NOT FIT" in done.stdout
     skipped = {name for name, status in found.items() if status == "skipped"}
     assert skipped == {"splits", "confounds", "tokenizer", "codes", "smoke run", "alignment"}
-    for words in ("to the folder of a copy", "estimate from FLOPs", "Mend what failed"):
+    for words in (
+        "give the folder of a copy",
+        "hf download Qwen/Qwen3-TTS-12Hz-0.6B-Base",
+        "estimate from FLOPs",
+        "Mend what failed",
+    ):
         assert words in done.stdout
 
 
@@ -95,7 +101,7 @@ def test_a_machine_in_order(tmp_path: Path) -> None:
     write_search(tmp_path)
     done = run(tmp_path, "small.yaml")
     found = statuses(done.stdout)
-    assert done.returncode == 0 and "failed" not in found.values() and len(found) == 19, done.stdout + done.stderr
+    assert done.returncode == 0 and "failed" not in found.values() and len(found) == 20, done.stdout + done.stderr
     assert found["smoke run"] == "ok" and found["alignment"] == "skipped"
     assert "2 steps and an evaluation of" in done.stdout and "estimate from the two timed steps" in done.stdout
     assert "Next: python -m tune_accent.audit small.yaml" in done.stdout

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.entries.command import CONFIG, SPACE, environment, refused, run, write_search
+from tests.entries.command import CONFIG, SPACE, environment, refused, write_search
+from tests.warm import Warm
 
 pytestmark = pytest.mark.ray
 
@@ -35,17 +36,21 @@ FOLDER = "ray_results/space"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Path:
     """A folder with a finished small search, and a paper run that was interrupted once and then finished."""
     if importlib.util.find_spec("espeakng_loader") is None:
         pytest.skip("the demo extra")
     space = SPACE.replace("run_cap: 5", "run_cap: 3").replace("early_terminate: {type: hyperband, min_iter: 1, eta: 3}\n", "")
-    folder = write_search(tmp_path_factory.mktemp("rerun"), CONFIG.replace("epochs: 3", "epochs: 2") + PAPER, space)
-    done = run(folder, "tune_accent.search", "space.yaml")
+    folder = write_search(
+        tmp_path_factory.mktemp("rerun"),
+        CONFIG.replace("epochs: 3", "epochs: 2").replace("workers: 2", "workers: 1") + PAPER,
+        space,
+    )
+    done = warm.run(folder, "tune_accent.search", "space.yaml")
     assert done.returncode == 0, done.stderr
     before = (folder / FOLDER / "trials.csv").read_bytes()
     _interrupt(folder)
-    finished = run(folder, RERUN, FOLDER, timeout=600)
+    finished = warm.run(folder, RERUN, FOLDER, timeout=600)
     assert finished.returncode == 0, finished.stderr
     (folder / "stdout.txt").write_text(finished.stdout, encoding="utf-8")
     assert (folder / FOLDER / "trials.csv").read_bytes() == before
@@ -75,12 +80,12 @@ def rows(path: Path) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(stream)
 
 
-def test_no_folder_and_no_search_are_refused(tmp_path: Path) -> None:
-    refused(run(tmp_path, RERUN, "nowhere"), "nowhere", "no such folder")
+def test_no_folder_and_no_search_are_refused(tmp_path: Path, warm: Warm) -> None:
+    refused(warm.run(tmp_path, RERUN, "nowhere"), "nowhere", "no such folder")
     (tmp_path / "empty").mkdir()
-    refused(run(tmp_path, RERUN, "empty"), "empty")
-    refused(run(tmp_path, RERUN, "--verify", "empty"), "empty", "no search")
-    refused(run(tmp_path, RERUN, "empty", "--reopen", "  "), "--reopen")
+    refused(warm.run(tmp_path, RERUN, "empty"), "empty")
+    refused(warm.run(tmp_path, RERUN, "--verify", "empty"), "empty", "no search")
+    refused(warm.run(tmp_path, RERUN, "empty", "--reopen", "  "), "--reopen")
     assert list((tmp_path / "empty").iterdir()) == []
 
 
@@ -105,18 +110,18 @@ def test_a_paper_run_leaves_what_a_reviewer_asks_for(place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_command_again_prints_the_result_and_computes_nothing(place: Path) -> None:
+def test_the_same_command_again_prints_the_result_and_computes_nothing(place: Path, warm: Warm) -> None:
     root = place / FOLDER
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file() and path.name != ".lock"}
-    again = run(place, RERUN, FOLDER)
+    again = warm.run(place, RERUN, FOLDER)
     assert again.returncode == 0, again.stderr
     assert again.stdout == (place / "stdout.txt").read_text(encoding="utf-8")
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file() and path.name != ".lock"} == before
 
 
 @pytest.mark.slow
-def test_verify_finds_an_edited_number_wherever_it_is(place: Path, tmp_path: Path) -> None:
-    whole = run(place, RERUN, "--verify", FOLDER)
+def test_verify_finds_an_edited_number_wherever_it_is(place: Path, warm: Warm) -> None:
+    whole = warm.run(place, RERUN, "--verify", FOLDER)
     assert whole.returncode == 0, whole.stdout + whole.stderr
     root = place / FOLDER
     for name in ("paper/tables/main.csv", "paper/control.csv", "trials.csv", "timing.csv", "paper/hashes.json"):
@@ -124,23 +129,23 @@ def test_verify_finds_an_edited_number_wherever_it_is(place: Path, tmp_path: Pat
         place_of = max(text.rfind(digit) for digit in "123456789")
         edited = text[:place_of] + str(int(text[place_of]) % 9 + 1) + text[place_of + 1 :]
         (root / name).write_text(edited, encoding="utf-8", newline="")
-        found = run(place, RERUN, "--verify", FOLDER)
+        found = warm.run(place, RERUN, "--verify", FOLDER)
         (root / name).write_text(text, encoding="utf-8", newline="")
         assert found.returncode == 1, name
         assert any(line.startswith(name) for line in found.stdout.splitlines()), found.stdout
 
 
 @pytest.mark.slow
-def test_a_second_opening_needs_a_reason(place: Path) -> None:
+def test_a_second_opening_needs_a_reason(place: Path, warm: Warm) -> None:
     other = (place / "small.yaml").read_text().replace("ablations: [wrong_accent]", "ablations: []")
     other = other.replace("baselines: [no_lora, no_leakage]", "baselines: [no_lora]")
     (place / "other.yaml").write_text(other)
-    message = refused(run(place, RERUN, FOLDER, "--config", "other.yaml"), "test", "--reopen")
+    message = refused(warm.run(place, RERUN, FOLDER, "--config", "other.yaml"), "test", "--reopen")
     assert "arms" in message
     seeds = (place / "small.yaml").read_text().replace("  seeds: 2", "  seeds: 3")
     (place / "seeds.yaml").write_text(seeds)
     timing = (place / FOLDER / "paper" / "timing.csv").read_bytes()
-    refused(run(place, RERUN, FOLDER, "--config", "seeds.yaml"), "seeds", "--reopen")
+    refused(warm.run(place, RERUN, FOLDER, "--config", "seeds.yaml"), "seeds", "--reopen")
     assert (place / FOLDER / "paper" / "timing.csv").read_bytes() == timing  # refused before anything was trained
-    whole = run(place, RERUN, "--verify", FOLDER)
+    whole = warm.run(place, RERUN, "--verify", FOLDER)
     assert whole.returncode == 0, whole.stdout  # and the finished paper is as it was

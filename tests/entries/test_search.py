@@ -20,6 +20,7 @@ import soundfile
 
 from tests.data.small_corpora import sine, utterance
 from tests.entries.command import CONFIG, REPOSITORY, SPACE, environment, refused, run, write_search
+from tests.warm import Warm
 from tune_accent.base.files import folder_lock
 from tune_accent.data.manifest import Utterance, write_manifest
 from tune_accent.search import folder_name
@@ -71,25 +72,25 @@ BAD_CONFIGS = {
 
 
 @pytest.mark.parametrize("case", BAD_SPACES)
-def test_a_bad_space_is_refused_with_file_line_and_key(tmp_path: Path, case: str) -> None:
+def test_a_bad_space_is_refused_with_file_line_and_key(tmp_path: Path, warm: Warm, case: str) -> None:
     space, words = BAD_SPACES[case]
     write_search(tmp_path, space=space)
-    refused(run(tmp_path, SEARCH, "space.yaml"), *words)
+    refused(warm.run(tmp_path, SEARCH, "space.yaml"), *words)
     assert {path.name for path in tmp_path.iterdir()} == {"space.yaml", "small.yaml"}
 
 
 @pytest.mark.parametrize("case", BAD_CONFIGS)
-def test_a_bad_config_is_refused_with_file_line_and_key(tmp_path: Path, case: str) -> None:
+def test_a_bad_config_is_refused_with_file_line_and_key(tmp_path: Path, warm: Warm, case: str) -> None:
     config, words = BAD_CONFIGS[case]
     write_search(tmp_path, config)
-    refused(run(tmp_path, SEARCH, "space.yaml"), *words)
+    refused(warm.run(tmp_path, SEARCH, "space.yaml"), *words)
     assert {path.name for path in tmp_path.iterdir()} == {"space.yaml", "small.yaml"}
 
 
-def test_every_error_of_both_files_is_shown_at_once(tmp_path: Path) -> None:
+def test_every_error_of_both_files_is_shown_at_once(tmp_path: Path, warm: Warm) -> None:
     config = with_line(with_line(CONFIG, "epochs: 3", "epochs: 0"), "batch_size: 12", "batch: 12")
     write_search(tmp_path, config, with_line(with_line(SPACE, "run_cap: 5", "run_cap: 0"), "[2, 4]", "[]"))
-    message = refused(run(tmp_path, SEARCH, "space.yaml"))
+    message = refused(warm.run(tmp_path, SEARCH, "space.yaml"))
     for place in (
         "space.yaml:3: run_cap",
         "space.yaml:7: parameters.lora_rank",
@@ -110,8 +111,8 @@ BAD_ARGUMENTS = [
 
 
 @pytest.mark.parametrize(("arguments", "words"), BAD_ARGUMENTS, ids=lambda part: " ".join(part))
-def test_bad_arguments_are_refused(tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
-    refused(run(write_search(tmp_path), SEARCH, *arguments), *words)
+def test_bad_arguments_are_refused(tmp_path: Path, warm: Warm, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    refused(warm.run(write_search(tmp_path), SEARCH, *arguments), *words)
     assert {path.name for path in tmp_path.iterdir()} == {"space.yaml", "small.yaml"}
 
 
@@ -159,6 +160,12 @@ def test_the_shipped_search_is_fine() -> None:
     assert done.returncode == 0 and done.stderr == "" and "16 trials of lora_rank" in done.stdout
 
 
+@pytest.mark.parametrize("arguments", [("--help",), ("space.yaml", "--dry-run"), ("nowhere.yaml",), ("--nothing",)], ids=" ".join)
+def test_a_warm_command_says_and_ends_as_a_real_one(tmp_path: Path, warm: Warm, arguments: tuple[str, ...]) -> None:
+    real, forked = run(write_search(tmp_path), SEARCH, *arguments), warm.run(tmp_path, SEARCH, *arguments)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
+
+
 def test_a_name_can_be_a_folder() -> None:
     assert folder_name("lora_2.old-1") == "lora_2.old-1"
 
@@ -192,33 +199,33 @@ def prepared_search(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_data_path_that_is_not_there(prepared_search: Path) -> None:
-    refused(run(prepared_search, SEARCH, "space.yaml"), "data.root: data/small", "not there", "tune_accent.prepare")
+def test_a_data_path_that_is_not_there(prepared_search: Path, warm: Warm) -> None:
+    refused(warm.run(prepared_search, SEARCH, "space.yaml"), "data.root: data/small", "not there", "tune_accent.prepare")
     assert not (prepared_search / "data").exists()
 
 
 @pytest.mark.slow
-def test_an_accent_with_one_speaker(prepared_search: Path) -> None:
+def test_an_accent_with_one_speaker(prepared_search: Path, warm: Warm) -> None:
     corpus(prepared_search / "data" / "small", {"north": 4, "south": 1})
-    refused(run(prepared_search, SEARCH, "space.yaml"), "south", "1")
+    refused(warm.run(prepared_search, SEARCH, "space.yaml"), "south", "1")
 
 
 @pytest.mark.slow
-def test_a_corrupt_wav(prepared_search: Path) -> None:
+def test_a_corrupt_wav(prepared_search: Path, warm: Warm) -> None:
     rows = corpus(prepared_search / "data" / "small", {"north": 4, "south": 4})
     path = prepared_search / "data" / "small" / rows[0].audio_path
     path.write_bytes(b"RIFF\x00\x00\x00\x00 not audio")
-    refused(run(prepared_search, SEARCH, "space.yaml"), f"data/small/{rows[0].audio_path}", "cannot be decoded")
+    refused(warm.run(prepared_search, SEARCH, "space.yaml"), f"data/small/{rows[0].audio_path}", "cannot be decoded")
 
 
 @pytest.mark.slow
-def test_a_manifest_path_that_leaves_its_folder(prepared_search: Path) -> None:
+def test_a_manifest_path_that_leaves_its_folder(prepared_search: Path, warm: Warm) -> None:
     root = prepared_search / "data" / "small"
     corpus(root, {"north": 4, "south": 4})
     lines = (root / "manifest.jsonl").read_text().splitlines()
     lines[4] = json.dumps({**json.loads(lines[4]), "audio_path": "../../secret.wav"})
     (root / "manifest.jsonl").write_text("\n".join(lines) + "\n")
-    refused(run(prepared_search, SEARCH, "space.yaml"), "manifest.jsonl:5", "audio_path", "'../../secret.wav'", "`..`")
+    refused(warm.run(prepared_search, SEARCH, "space.yaml"), "manifest.jsonl:5", "audio_path", "'../../secret.wav'", "`..`")
 
 
 # -- the whole search ------------------------------------------------------------------------------------------------------------------
@@ -231,6 +238,7 @@ FOLDER = {
     "epochs.jsonl",
     "logs",
     "optuna.db",
+    "report",
     "spec.sha256",
     "spec.yaml",
     "suggestions",
@@ -245,18 +253,6 @@ def digest(root: Path) -> str:
     return hashlib.sha256((root / "trials.csv").read_bytes()).hexdigest()
 
 
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the small search was run with one worker."""
-    folder = write_search(tmp_path_factory.mktemp("search"))
-    (folder / "one.yaml").write_text(with_line(CONFIG, "workers: 2", "workers: 1"))
-    done = run(folder, SEARCH, "space.yaml", "--config", "one.yaml", "--name", "one")
-    assert done.returncode == 0, done.stderr
-    assert "Best trial: " in done.stdout and "Verdict: " in done.stdout and "Traceback" not in done.stderr
-    assert [line for line in done.stderr.splitlines() if line.startswith("[5/5] ")]
-    return folder
-
-
 @needs_demo
 @pytest.mark.slow
 def test_the_folder_is_whole_and_holds_no_pickle(searched: Path) -> None:
@@ -265,100 +261,86 @@ def test_the_folder_is_whole_and_holds_no_pickle(searched: Path) -> None:
     kinds = {
         path.suffix for path in root.rglob("*") if path.is_file() and "tensorboard" not in path.parts and path.name != ".lock"
     }
-    assert kinds == {".json", ".jsonl", ".csv", ".yaml", ".sha256", ".db", ".md", ".log", ".safetensors"}
-    assert (root / "timing.csv").read_text().startswith("launch,trial,epoch,worker,started,seconds,peak_mb\n1,")
+    assert kinds == {".json", ".jsonl", ".csv", ".html", ".yaml", ".sha256", ".db", ".md", ".log", ".safetensors"}
+    assert (root / "timing.csv").read_text().startswith("launch,trial,epoch,worker,started,seconds,peak_mb,allocated_mb\n1,")
     rows = (root / "trials.csv").read_text().splitlines()
     assert len(rows) == 6 and rows[0].startswith("trial,state,epochs,lora_rank,lora_alpha,lr,leakage_weight,accent_f1,")
 
 
 @needs_demo
 @pytest.mark.slow
-def test_a_second_call_prints_the_result_and_trains_nothing(searched: Path) -> None:
+def test_a_second_call_prints_the_result_and_trains_nothing(searched: Path, warm: Warm) -> None:
     root = searched / "ray_results" / "one"
     before = (digest(root), (root / "timing.csv").read_bytes(), (root / "best.json").read_bytes())
-    done = run(searched, SEARCH, "space.yaml", "--config", "one.yaml", "--name", "one")
+    done = warm.run(searched, SEARCH, "space.yaml", "--config", "one.yaml", "--name", "one")
     assert done.returncode == 0 and "Best trial: " in done.stdout and "[" not in done.stderr, done.stderr
     assert (digest(root), (root / "timing.csv").read_bytes(), (root / "best.json").read_bytes()) == before
 
 
 @needs_demo
 @pytest.mark.slow
-def test_two_workers_killed_on_the_way_give_the_same_table(searched: Path) -> None:
+def test_two_workers_killed_on_the_way_give_the_same_table(searched: Path, warm: Warm) -> None:
     """SIGKILL of the whole process group, twice; then the same command finishes. Also: a second process is refused, Ctrl-C exits 130."""
     root = searched / "ray_results" / "two"
     for ending in (signal.SIGKILL, signal.SIGKILL, signal.SIGINT):
-        _interrupted(searched, root, ending)
-    done = run(searched, SEARCH, "space.yaml", "--name", "two")
+        _interrupted(searched, root, ending, warm)
+    done = warm.run(searched, SEARCH, "space.yaml", "--name", "two")
     assert done.returncode == 0, done.stderr
     assert digest(root) == digest(searched / "ray_results" / "one")
     assert (root / "epochs.jsonl").read_bytes() == (searched / "ray_results" / "one" / "epochs.jsonl").read_bytes()
     assert {path.name for path in root.iterdir()} - {".lock"} == FOLDER and not list(root.rglob("*.tmp"))
 
 
-def _interrupted(folder: Path, root: Path, ending: signal.Signals) -> None:
+def _interrupted(folder: Path, root: Path, ending: signal.Signals, warm: Warm) -> None:
     """One launch that is ended after two more epochs."""
     known = len(list(root.glob("trials/*/*.json")))
-    command = [sys.executable, "-m", SEARCH, "space.yaml", "--name", "two"]
-    with subprocess.Popen(
-        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        deadline = time.monotonic() + 120
-        while len(list(root.glob("trials/*/*.json"))) < known + 2:
-            assert process.poll() is None and time.monotonic() < deadline, process.stderr and process.stderr.read()
-            time.sleep(0.05)
-        if ending == signal.SIGINT:
-            process.send_signal(signal.SIGSTOP)  # it must not end before the other one has looked
-            refused(run(folder, SEARCH, "space.yaml", "--name", "two"), f"process {process.pid} is working in this folder")
-            process.send_signal(signal.SIGCONT)
-            process.send_signal(ending)
-        else:
-            family = psutil.Process(process.pid).children(recursive=True)
-            os.killpg(process.pid, ending)
-            for orphan in family:  # Ray's daemons have sessions of their own
-                if orphan.is_running():
-                    orphan.kill()
-        out, err = process.communicate(timeout=60)
+    process, deadline = warm.start(folder, SEARCH, "space.yaml", "--name", "two"), time.monotonic() + 120
+    while len(list(root.glob("trials/*/*.json"))) < known + 2:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=1)
+        time.sleep(0.05)
+    if ending == signal.SIGINT:
+        os.kill(process.pid, signal.SIGSTOP)  # it must not end before the other one has looked
+        refused(warm.run(folder, SEARCH, "space.yaml", "--name", "two"), f"process {process.pid} is working in this folder")
+        os.kill(process.pid, signal.SIGCONT)
+        os.kill(process.pid, ending)
+    else:
+        family = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, ending)
+        for orphan in family:  # Ray's daemons have sessions of their own
+            if orphan.is_running():
+                orphan.kill()
+    out, err = process.communicate(timeout=60)
     assert "Traceback" not in err
     if ending == signal.SIGINT:
-        assert process.returncode in (0, 130)
-        if process.returncode == 130:
+        assert process.poll() in (0, 130)
+        if process.poll() == 130:
             assert "To continue:" in out and "tune_accent.search space.yaml --name two" in out
     else:
-        assert process.returncode == -ending
+        assert process.poll() == -ending
 
 
 @needs_demo
 @pytest.mark.slow
-def test_ctrl_c_while_the_data_are_made_is_quiet_and_the_next_call_goes_on(tmp_path: Path) -> None:
-    write_search(tmp_path)
-    with subprocess.Popen(
-        [sys.executable, "-m", SEARCH, "space.yaml"],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        deadline = time.monotonic() + 60
-        while len(list(tmp_path.glob("data/small/audio/*/*.wav"))) < 5:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and out == "" and "Traceback" not in err, err
+def test_ctrl_c_while_the_data_are_made_is_quiet_and_the_next_call_goes_on(tmp_path: Path, warm: Warm) -> None:
+    process, deadline = warm.start(write_search(tmp_path), SEARCH, "space.yaml"), time.monotonic() + 60
+    while len(list(tmp_path.glob("data/small/audio/*/*.wav"))) < 5:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+    out, err = process.communicate(timeout=60)
+    assert process.poll() == 130 and out == "" and "Traceback" not in err, err
     assert not (tmp_path / "ray_results").exists() and not (tmp_path / "data" / "small" / "manifest.jsonl").exists()
 
 
 @needs_demo
 @pytest.mark.slow
-def test_a_changed_config_is_refused_and_a_lock_is_respected(searched: Path) -> None:
+def test_a_changed_config_is_refused_and_a_lock_is_respected(searched: Path, warm: Warm) -> None:
     root = searched / "ray_results" / "one"
     before = digest(root)
     (searched / "changed.yaml").write_text(with_line(CONFIG, "batch_size: 12", "batch_size: 9"))
-    done = run(searched, SEARCH, "space.yaml", "--config", "changed.yaml", "--name", "one")
+    done = warm.run(searched, SEARCH, "space.yaml", "--config", "changed.yaml", "--name", "one")
     refused(done, "ray_results/one", "training.batch_size: 12 → 9", "--fresh", "--name")
     with folder_lock(root):
-        done = run(searched, SEARCH, "space.yaml", "--config", "one.yaml", "--name", "one", "--fresh")
+        done = warm.run(searched, SEARCH, "space.yaml", "--config", "one.yaml", "--name", "one", "--fresh")
         refused(done, f"process {os.getpid()} is working in this folder")
     assert digest(root) == before and not root.with_name("one.old-1").exists()

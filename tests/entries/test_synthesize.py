@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.entries.command import environment, refused, run, write_search
+from tests.entries.command import environment, refused, run
+from tests.warm import Warm
 from tune_accent.base.errors import UserError
 from tune_accent.synthesize import chosen_accents, planned, said, wav_bytes
 
@@ -64,7 +65,7 @@ def command(out: str, *more: str, adapter: str = "best", wav: str = "ref.wav") -
 
 
 @pytest.mark.slow
-def test_the_same_command_gives_the_same_bytes(place: Path) -> None:
+def test_the_same_command_gives_the_same_bytes(place: Path, warm: Warm) -> None:
     arguments = command("a/x.wav", "--text", f"\n\n{TEXT}", "--accent", "nordestão", "--seed", "7")
     first = run(place, SYNTHESIZE, *arguments)
     assert first.returncode == 0, first.stderr
@@ -74,16 +75,16 @@ def test_the_same_command_gives_the_same_bytes(place: Path) -> None:
     wave, rate = soundfile.read(place / "a" / "x.wav")
     frames = int(first.stdout.split(", ")[1].split()[0])
     assert rate == 24_000 and wave.shape == (1920 * frames,) and 2 <= frames <= 10
-    refused(run(place, SYNTHESIZE, *arguments), "a/x.wav", "there already", "--overwrite")
-    again = run(place, SYNTHESIZE, *arguments, "--overwrite")
+    refused(warm.run(place, SYNTHESIZE, *arguments), "a/x.wav", "there already", "--overwrite")
+    again = warm.run(place, SYNTHESIZE, *arguments, "--overwrite")
     assert again.stdout == first.stdout and (place / "a" / "x.wav").read_bytes() == data
     assert [path.name for path in (place / "a").iterdir()] == ["x.wav"]
 
 
 @pytest.mark.slow
-def test_texts_and_accents_are_crossed(place: Path) -> None:
+def test_texts_and_accents_are_crossed(place: Path, warm: Warm) -> None:
     """And each file is the one that it would be alone."""
-    many = run(
+    many = warm.run(
         place, SYNTHESIZE, *command("all", "--text", TEXT, "--texts", "texts.txt", "--accent", "none", "--accent", "nordestão")
     )
     assert many.returncode == 0, many.stderr
@@ -92,15 +93,15 @@ def test_texts_and_accents_are_crossed(place: Path) -> None:
     assert [line.split(": ")[0] for line in many.stdout.splitlines()] == [f"all/{name}" for name in names]
     contents = {name: (place / "all" / name).read_bytes() for name in names}
     assert len(set(contents.values())) == 6, "texts and accents matter"
-    alone = run(place, SYNTHESIZE, *command("one.wav", "--text", "A maçã caiu.", "--accent", "nordestão"))
+    alone = warm.run(place, SYNTHESIZE, *command("one.wav", "--text", "A maçã caiu.", "--accent", "nordestão"))
     assert alone.returncode == 0 and (place / "one.wav").read_bytes() == contents["003_nordestão.wav"]
 
 
 @pytest.mark.slow
-def test_a_batch_and_greedy(place: Path) -> None:
+def test_a_batch_and_greedy(place: Path, warm: Warm) -> None:
     arguments = ("--text", TEXT, "--text", "Olá!", "--accent", "en-us", "--greedy")
     for out, size in (("single", "1"), ("batch", "2")):
-        done = run(place, SYNTHESIZE, *command(out, *arguments, "--batch", size, "--scale", "0.5"))
+        done = warm.run(place, SYNTHESIZE, *command(out, *arguments, "--batch", size, "--scale", "0.5"))
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == 2
     lengths = [[soundfile.info(path).frames for path in sorted((place / out).iterdir())] for out in ("single", "batch")]
@@ -109,17 +110,16 @@ def test_a_batch_and_greedy(place: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("espeakng_loader") is None, reason="the demo extra")
-def test_the_best_of_a_search_speaks_wherever_it_is(tmp_path: Path) -> None:
+def test_the_best_of_a_search_speaks_wherever_it_is(searched: Path, tmp_path: Path, warm: Warm) -> None:
     """From the search's own folder, and from a copy beside nothing else."""
-    searched = run(write_search(tmp_path / "here"), "tune_accent.search", "space.yaml", "--trials", "1", "--name", "s")
-    assert searched.returncode == 0, searched.stderr
-    best, copy = tmp_path / "here" / "ray_results" / "s" / "best", tmp_path / "there"
+    shutil.copytree(searched, tmp_path / "here")
+    best, copy = tmp_path / "here" / "ray_results" / "one" / "best", tmp_path / "there"
     shutil.copytree(best, copy / "best")
     audio = next((tmp_path / "here" / "data" / "small" / "audio").rglob("*.wav"))
     shutil.copyfile(audio, copy / "ref.wav")
     say = ["--text", TEXT, "--accent", "en-gb-scotland"]
-    own = run(tmp_path / "here", SYNTHESIZE, *command("x.wav", *say, adapter="ray_results/s/best", wav=str(audio)))
-    moved = run(copy, SYNTHESIZE, *command("x.wav", *say))
+    own = warm.run(tmp_path / "here", SYNTHESIZE, *command("x.wav", *say, adapter="ray_results/one/best", wav=str(audio)))
+    moved = warm.run(copy, SYNTHESIZE, *command("x.wav", *say))
     assert own.returncode == moved.returncode == 0, own.stderr + moved.stderr
     assert own.stdout == moved.stdout
     assert (tmp_path / "here" / "x.wav").read_bytes() == (copy / "x.wav").read_bytes()
@@ -146,9 +146,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_mistake_is_one_message(place: Path, name: str) -> None:
+def test_a_mistake_is_one_message(place: Path, warm: Warm, name: str) -> None:
     arguments, words = BAD[name]
-    refused(run(place, SYNTHESIZE, *arguments), *words)
+    refused(warm.run(place, SYNTHESIZE, *arguments), *words)
     assert not (place / "x.wav").exists()
 
 

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.entries.command import refused, run, write_search
+from tests.warm import Warm
 from tune_accent.__main__ import app
 from tune_accent.base.errors import UserError
 from tune_accent.config.load import dump_experiment, resolve
@@ -63,10 +64,10 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "words"), BAD, ids=lambda part: " ".join(part))
-def test_bad_input_is_one_message(tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+def test_bad_input_is_one_message(tmp_path: Path, warm: Warm, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
     write_search(tmp_path)
     first = () if any(argument.startswith("--config") for argument in arguments) else ("--config=small.yaml",)
-    refused(run(tmp_path, TRIAL, *first, *arguments), *words)
+    refused(warm.run(tmp_path, TRIAL, *first, *arguments), *words)
     assert {path.name for path in tmp_path.iterdir()} == {"space.yaml", "small.yaml"}
 
 
@@ -83,7 +84,7 @@ SHORT = ("--config=e.yaml", "--lora_rank=2", "--lr=0.01", "--leakage_weight=0", 
 
 def epochs(text: str) -> list[dict[str, Any]]:
     """The lines of a run, without what a clock or the machine says."""
-    timed = {"seconds", "peak_mb"}
+    timed = {"seconds", "peak_mb", "allocated_mb"}
     lines = [json.loads(line) for line in text.splitlines()]
     assert all(timed <= line.keys() for line in lines)
     return [{name: value for name, value in line.items() if name not in timed} for line in lines]
@@ -91,7 +92,7 @@ def epochs(text: str) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_a_trial_prints_a_line_per_epoch_and_continues_from_its_checkpoints(
-    tmp_path: Path, small_spec: Experiment, small_data: TrialData
+    tmp_path: Path, small_spec: Experiment, small_data: TrialData, warm: Warm
 ) -> None:
     (tmp_path / "e.yaml").write_text(dump_experiment(resolve(small_spec, {"training.epochs": 2})))
     kept = run(tmp_path, TRIAL, *SHORT, "--out=kept", "--checkpoints.keep=null")
@@ -110,24 +111,24 @@ def test_a_trial_prints_a_line_per_epoch_and_continues_from_its_checkpoints(
     )
     assert json.loads((tmp_path / "kept" / "latest" / "adapter" / "adapter_config.json").read_text())["r"] == 2
 
-    finished = run(tmp_path, TRIAL, *SHORT, "--out=kept")
+    finished = warm.run(tmp_path, TRIAL, *SHORT, "--out=kept")
     assert (
         finished.returncode == 0
         and not finished.stdout
         and f"kept holds a finished run: latest is kept/{names[1]}" in finished.stderr
     )
-    other = run(tmp_path, TRIAL, *SHORT, "--out=kept", "--objective.z_dim=8")
+    other = warm.run(tmp_path, TRIAL, *SHORT, "--out=kept", "--objective.z_dim=8")
     refused(other, "checkpoints of another run", "objective.z_dim: 32 → 8", "--out NEW")
     whole = (tmp_path / "kept" / "latest" / "heads.safetensors").read_bytes()
     shutil.rmtree(tmp_path / "kept" / names[1])
-    continued = run(tmp_path, TRIAL, "--out=kept", *reversed(SHORT))
+    continued = warm.run(tmp_path, TRIAL, "--out=kept", *reversed(SHORT))
     assert continued.returncode == 0 and epochs(continued.stdout) == lines[1:]
     assert (tmp_path / "kept" / "latest" / "heads.safetensors").read_bytes() == whole
 
 
 @pytest.mark.slow
-def test_a_trial_that_diverges_says_so(tmp_path: Path, small_spec: Experiment, small_data: TrialData) -> None:
+def test_a_trial_that_diverges_says_so(tmp_path: Path, small_spec: Experiment, small_data: TrialData, warm: Warm) -> None:
     (tmp_path / "e.yaml").write_text(dump_experiment(small_spec))
-    done = run(tmp_path, TRIAL, "--config=e.yaml", "--lr=1e30", "--training.heads_lr=1e30")
+    done = warm.run(tmp_path, TRIAL, "--config=e.yaml", "--lr=1e30", "--training.heads_lr=1e30")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "DIVERGED: " in done.stderr and "is not finite at step" in done.stderr

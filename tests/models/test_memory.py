@@ -17,7 +17,8 @@ from tune_accent.config.schema import Experiment, Lora
 from tune_accent.models.backbone import Backbone, set_checkpointing
 from tune_accent.models.forward import forward, pool
 from tune_accent.models.lora import attach
-from tune_accent.models.memory import Batch, Layers, Setting, Shape, estimate, setting_of, step_bytes, trained_weights
+from tune_accent.models.memory import Setting, estimate, setting_of, step_bytes, trained_weights
+from tune_accent.models.shape import Batch, Shape
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ROWS, FRAMES, TOKENS = 2, 24, 12
@@ -59,8 +60,7 @@ def loss_of(backbone: Backbone, accent: Tensor, spec: Experiment, frames: int = 
 
 
 def shape_of(hidden: int) -> Shape:
-    talker = small_config(hidden)["talker_config"]
-    return Shape(Layers.of(talker), Layers.of(talker["code_predictor_config"]), 0)
+    return Shape.of(small_config(hidden))
 
 
 CASES = [

@@ -13,8 +13,8 @@ from tune_accent.config.schema import Lora
 from tune_accent.models.backbone import set_checkpointing
 from tune_accent.models.forward import codebook0_logits, embed, forward, subtalker_logits, trunk
 from tune_accent.models.lora import adapter_parameters, attach
-from tune_accent.models.memory import Layers
 from tune_accent.models.published import HUB_IDS, PARAMETERS, WIDTHS, published_config
+from tune_accent.models.shape import Shape
 
 SIZES = {"0.6B": (914.6, 4.6), "1.7B": (1928.7, 6.4)}  # millions of weights, and of an adapter of rank 16 on q, k, v, o
 
@@ -34,7 +34,7 @@ def test_numbers_of_weights_and_widths_of_every_state(size: str) -> None:
     adapter = attach(backbone, Lora(rank=16, alpha=32), seed=0)
     trained = sum(parameter.numel() for parameter in adapter_parameters(adapter))
     assert round(trained / 1e6, 1) == SIZES[size][1]
-    assert trained == Layers.of(config["talker_config"]).lora(16, ("q", "k", "v", "o"))
+    assert trained == Shape.of(config).adapter(16, ("q", "k", "v", "o"), in_predictor=False)
 
 
 @pytest.fixture

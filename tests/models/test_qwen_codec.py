@@ -12,8 +12,9 @@ import pytest
 
 from tests.data.calibrated_codec import write_calibrated
 from tune_accent.base.errors import ModelError
+from tune_accent.base.files import sha256_file
 from tune_accent.data.audio import Wave
-from tune_accent.models.qwen_codec import QwenTokenizer
+from tune_accent.models.qwen_codec import QwenTokenizer, origin
 from tune_accent.models.qwen_import import import_qwen_tts
 
 
@@ -69,6 +70,21 @@ def test_the_fingerprint_follows_config_and_weights_and_not_the_place(
     assert QwenTokenizer.open(folder).fingerprint != fingerprint
 
 
+def test_where_a_codec_came_from_is_told_without_the_path_of_the_machine(made: Path, folder: Path, tmp_path: Path) -> None:
+    hub = tmp_path / "hub" / "models--Qwen--Qwen3-TTS-12Hz-0.6B-Base" / "snapshots" / "0123abc" / "speech_tokenizer"
+    local = tmp_path / "Qwen3-TTS-12Hz-0.6B-Base" / "speech_tokenizer"
+    for place in (hub, local):
+        shutil.copytree(made, place)
+    assert origin(hub) == "Qwen/Qwen3-TTS-12Hz-0.6B-Base@0123abc/speech_tokenizer"
+    assert origin(local) == "Qwen3-TTS-12Hz-0.6B-Base/speech_tokenizer" and origin(folder) == "copy"
+    codec, told = QwenTokenizer.open(local), tmp_path / "told"
+    codec.save(told)
+    record = json.loads((told / "codec.json").read_text())
+    assert (record["origin"], record["fingerprint"], record["codebook_size"]) == (origin(local), codec.fingerprint, 16)
+    assert record["files"]["model.safetensors"] == sha256_file(made / "model.safetensors")
+    assert [path.name for path in told.iterdir()] == ["codec.json"]
+
+
 def change(folder: Path, **keys: Any) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
@@ -105,6 +121,10 @@ def test_damaged_weights_are_told(folder: Path) -> None:
 def test_a_folder_that_is_not_there_and_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="no folder"):
         QwenTokenizer.open(tmp_path / "absent")
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="no folder 'models/absent'"):
+        QwenTokenizer.open("models/absent")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(

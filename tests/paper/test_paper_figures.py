@@ -10,7 +10,7 @@ import pytest
 from tests.paper.hand_made import trial
 from tests.paper.paper_results import paper_results
 from tune_accent.paper.arms import measure
-from tune_accent.paper.figures import best_so_far, front, paper_figures, survivors
+from tune_accent.paper.figures import paper_figures, survivors
 from tune_accent.paper.importances import FEWEST, importances
 from tune_accent.paper.results import PaperResults
 from tune_accent.reporting.figures import Picture
@@ -24,17 +24,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> PaperResults:
 @pytest.fixture(scope="module")
 def drawn(results: PaperResults) -> dict[str, Picture]:
     return paper_figures(measure(results))
-
-
-def test_the_front_holds_what_nothing_beats() -> None:
-    assert front([(0.1, 0.5), (0.2, 0.4), (0.2, 0.7), (0.05, 0.45), (0.3, 0.7)]) == [(0.05, 0.45), (0.1, 0.5), (0.2, 0.7)]
-    assert front([]) == []
-
-
-def test_the_best_so_far_is_feasible_and_of_full_length() -> None:
-    trials = [trial(0, 0.9, state="STOPPED"), trial(1, 0.3), trial(2, 0.8, feasible=False), trial(3, 0.2), trial(4, 0.6)]
-    assert best_so_far(trials) == [(1, 0.3), (3, 0.3), (4, 0.6)]
-    assert best_so_far(trials[:1]) == []
 
 
 def test_every_trial_that_finished_an_epoch_is_counted_once() -> None:

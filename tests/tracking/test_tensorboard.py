@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from tune_accent.tracking.tensorboard import TensorBoard
+from tune_accent.tracking.tensorboard import TensorBoard, write_figures
 from tune_accent.tracking.tracker import NoTracker, Tracker
 
 METRICS = {"score": 0.5, "step": 14, "feasible": True, "text_drop": None, "evaluation": {"value": 1.0}}
@@ -73,6 +76,52 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: py
         tracker.epoch(0, 1, METRICS)
         tracker.epoch(0, 2, METRICS)
     assert len(caplog.records) == 1 and "TensorBoard stopped" in caplog.text
+
+
+def png(mode: str) -> bytes:
+    """A small picture by another library."""
+    out = io.BytesIO()
+    Image.new(mode, (7, 3)).save(out, format="PNG")
+    return out.getvalue()
+
+
+def test_figures_are_image_summaries_of_one_run(tmp_path: Path) -> None:
+    modes = {"pareto": ("RGBA", 4), "history": ("RGB", 3), "grey": ("L", 1), "grey with alpha": ("LA", 2)}
+    folder = tmp_path / "search"
+    write_figures(folder, {"older": png("RGB")})
+    write_figures(folder, {tag: png(mode) for tag, (mode, _) in modes.items()})
+    (file,) = folder.iterdir()
+    first, *rest = events(file)
+    assert first.file_version == "brain.Event:2"
+    found = {value.tag: value.image for event in rest for value in event.summary.value}
+    assert list(found) == list(modes)
+    for tag, (mode, channels) in modes.items():
+        assert (found[tag].width, found[tag].height, found[tag].colorspace) == (7, 3, channels)
+        assert found[tag].encoded_image_string == png(mode)
+
+
+def test_the_same_figures_are_left_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "search"
+    for now, mode in ((10.5, "RGB"), (20.5, "RGB"), (30.5, "L")):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        write_figures(folder, {"x": png(mode)})
+        assert [path.name for path in folder.iterdir()] == [f"events.out.tfevents.{10 if now < 30 else 30}.figures"]
+    (folder / "other").write_text("torn")
+    write_figures(folder, {"x": png("L")})
+    assert [path.name for path in folder.iterdir()] == ["events.out.tfevents.30.figures"]
+
+
+def test_only_png_files_are_figures(tmp_path: Path) -> None:
+    for data in (b"", b"GIF89a" + bytes(40), png("RGB")[:20]):
+        with pytest.raises(ValueError, match="no PNG"):
+            write_figures(tmp_path / "search", {"x": data})
+
+
+def test_figures_that_cannot_be_written_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "tensorboard").write_text("in the way")
+    with caplog.at_level(logging.WARNING, "tune_accent"):
+        write_figures(tmp_path / "tensorboard" / "search", {"x": png("RGB")})
+    assert len(caplog.records) == 1 and "TensorBoard has no figures" in caplog.text
 
 
 def test_hyperparameters_are_written_with_the_first_file_of_a_trial(tmp_path: Path) -> None:

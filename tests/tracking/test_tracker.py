@@ -51,6 +51,13 @@ def test_the_last_timing_of_an_epoch_counts(tmp_path: Path) -> None:
     rows = ["launch,trial,epoch,worker,started,seconds,peak_mb", "1,0,1,here:1,1.7e9,0.5,10.0", "1,0,2,here:1,1.7e9,0.25,11.0"]
     (tmp_path / "timing.csv").write_text("\n".join([*rows, "2,0,1,here:2,1.7e9,0.75,12.0", "2,1,1,here:2,1.7e9,nan,3", "2,1,"]))
     assert timings(tmp_path) == {(0, 1): {"seconds": 0.75, "peak_mb": 12.0}, (0, 2): {"seconds": 0.25, "peak_mb": 11.0}}
+    now = [
+        "launch,trial,epoch,worker,started,seconds,peak_mb,allocated_mb",
+        "1,0,1,here:1,1.7e9,0.5,10.0,8.0",
+        "1,0,2,here:1,1.7e9,0.5,1",
+    ]
+    (tmp_path / "timing.csv").write_text("\n".join(now))
+    assert timings(tmp_path) == {(0, 1): {"seconds": 0.5, "peak_mb": 10.0, "allocated_mb": 8.0}}
 
 
 class NVMLError(Exception):

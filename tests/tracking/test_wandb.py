@@ -10,22 +10,28 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+from wandb.proto.wandb_internal_pb2 import Record
 
 from tests.tracking.tracked_search import KEY, launch, recorded, tracked_request
+from tests.tuning.small_search import PREPARED
 from tests.tuning.test_driver import stop_at
-from tune_accent.base.files import canonical_json, read_json, remove
+from tune_accent.base.checksums import check_folder, write_checksums
+from tune_accent.base.files import canonical_json, read_json, remove, write_bytes, write_json
 from tune_accent.config.load import resolve
+from tune_accent.models.adapter_base import read_base
 from tune_accent.tracking import wandb_link
 from tune_accent.tracking.wandb import run_id
-from tune_accent.tracking.wandb_files import OfflineRun, read_runs
+from tune_accent.tracking.wandb_files import OfflineRun, _records, read_runs
 from tune_accent.tracking.wandb_link import Link
 from tune_accent.tracking.wandb_process import LEDGER, read_ledger
+from tune_accent.tuning.tracked import _is_written
 
-OURS = {"_step", "_runtime", "_timestamp", "epoch", "seconds", "peak_mb"}
+OURS = {"_step", "_runtime", "_timestamp", "epoch", "seconds", "peak_mb", "allocated_mb"}
 
 
 def runs_of(root: Path) -> dict[str, OfflineRun]:
@@ -45,7 +51,7 @@ def compare(root: Path) -> dict[str, OfflineRun]:
         run = runs[run_id(identity, key)]
         row = run.history[epoch - 1]
         assert (run.config["trial"], run.config["key"], row["_step"], row["epoch"]) == (number, key, epoch, epoch)
-        assert set(row) - OURS == set(line) and row["seconds"] == 0.5 and row["peak_mb"] == 1.0
+        assert set(row) - OURS == set(line) and row["seconds"] == 0.5 and row["peak_mb"] == 1.0 == row["allocated_mb"]
         for name, value in line.items():
             assert row[name] == (canonical_json(value) if isinstance(value, dict) else value), name
     return runs
@@ -76,9 +82,54 @@ def test_offline_runs_hold_every_figure_of_a_search(tmp_path: Path, monkeypatch:
     assert {path: path.read_bytes() for path in (asked.root / "wandb").rglob("*") if path.is_file()} == before
     assert outcome.best is not None
     best = run_id((asked.root / "spec.sha256").read_text().strip(), outcome.best.key)
-    staged = [path for path in (asked.root / "wandb" / "data").rglob("*") if path.is_file()]
-    assert len(staged) == 3 and all(outcome.best.key in path.read_text() for path in staged)
+    check_artifact(asked.root, best)
+    ledger = read_ledger(asked.root / "wandb" / LEDGER)
+    assert ledger[best].pop("artifact") == f"{outcome.best.key}/3"
+    write_json(asked.root / "wandb" / LEDGER, ledger)  # as after a kill in between
+    launch(asked, monkeypatch)
+    check_artifact(asked.root, best)
     assert read_ledger(asked.root / "wandb" / LEDGER)[best]["artifact"] == f"{outcome.best.key}/3"
+    compare(asked.root)
+
+
+def check_artifact(root: Path, best: str) -> None:
+    """Assert that the best run's artifact is `best/`, whole, and loads as an adapter folder does."""
+    (path,) = (root / "wandb").glob(f"offline-run-*-{best}/run-{best}.wandb")
+    (artifact,) = (
+        record.artifact for record in map(Record.FromString, _records(path, path.read_bytes())) if record.HasField("artifact")
+    )
+    assert artifact.type == "model" and "best" in artifact.aliases
+    assert artifact.name == f"adapter-{(root / 'spec.sha256').read_text()[:12]}"
+    staged = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
+    assert {"adapter_config.json", "adapter_model.safetensors", "heads.safetensors", "base.json", "README.md"} <= set(staged)
+    assert all(root / "wandb" / "data" in path.parents for path in staged.values()), (
+        "copies: `best/` may change before `wandb sync`"
+    )
+    fetched = root.parent / "fetched"
+    for name, file in staged.items():
+        write_bytes(fetched / name, file.read_bytes())
+    check_folder(fetched)
+    assert {name: (fetched / name).read_bytes() for name in staged} == {
+        path.name: path.read_bytes() for path in (root / "best").iterdir()
+    }
+    assert read_base(fetched).backbone == "tiny" and read_base(fetched).fingerprint == PREPARED.backbone
+
+
+def test_an_adapter_that_is_not_there_is_not_sent(tmp_path: Path) -> None:
+    """A launch that fails at its end leaves an older `best/`, or none."""
+    trial: Any = SimpleNamespace(key="k", reports=[{}, {}])
+    assert not _is_written(tmp_path, trial)
+    write_json(tmp_path / "best" / "base.json", {})
+    write_checksums(tmp_path / "best")
+    write_json(tmp_path / "best.json", {"key": "k", "epoch": 2})
+    assert _is_written(tmp_path, trial)
+    others: list[Any] = [{"key": "k", "epoch": 1}, {"key": "j", "epoch": 2}, {}, []]
+    for other in others:
+        write_json(tmp_path / "best.json", other)
+        assert not _is_written(tmp_path, trial)
+    write_json(tmp_path / "best.json", {"key": "k", "epoch": 2})
+    write_json(tmp_path / "best" / "base.json", {"edited": 1})
+    assert not _is_written(tmp_path, trial)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,40 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.disk import Filling
+from tests.disk import Filling, quick_folder
 from tests.support import small_experiment
-from tests.tuning.simulated import SPACE, Clock, make_core
-from tests.tuning.whole_search import HashTrial, Search, save_hash
-from tune_accent.base.checksums import check_folder
+from tests.tuning.simulated import Clock, make_core, metrics_of
+from tests.tuning.whole_search import Search, remember_study
+from tune_accent.base.checksums import check_folder, write_checksums
 from tune_accent.base.entry import guarded
 from tune_accent.base.errors import StorageError
-from tune_accent.base.files import append_line, folder_lock, remove, remove_torn
+from tune_accent.base.files import append_line, folder_lock, remove, remove_torn, write_folder, write_json
+from tune_accent.config.space import Categorical, Space, Uniform
 from tune_accent.models.adapter_base import adapter_base
+from tune_accent.tuning.core import Grant
 from tune_accent.tuning.memo import FolderMemo
-from tune_accent.tuning.results import append_timing, next_launch, write_best, write_tables
+from tune_accent.tuning.results import TIMING, append_timing, next_launch, write_best, write_tables
 
 pytest.importorskip("torch")
 PLENTY = 2**30
 WORDS = {errno.ENOSPC: "the disk is full", errno.EIO: "input/output error", errno.EROFS: "read-only"}
 EXPERIMENT = small_experiment(Path("data"))
+SPACE = Space((Categorical("lora_rank", (2, 4)), Uniform("lr", 1e-3, 2e-2, log=True, q=1e-3)))
+
+
+def figures(grant: Grant) -> dict[str, Any]:
+    """Few and short ones: every byte of them is a search that is cut there."""
+    return {
+        "score": round(metrics_of({**grant.params, "leakage_weight": 1.0}, grant.key, grant.epoch)["score"], 2),
+        "feasible": True,
+    }
+
+
+def weights(empty: Path) -> None:
+    """As `save_checkpoint` fills a folder, with few bytes."""
+    for name in ("adapter/adapter_model.safetensors", "heads.safetensors"):
+        write_json(empty / name, "não")
+    write_checksums(empty)
 
 
 class NotingMemo(FolderMemo):
@@ -46,7 +64,7 @@ class NotingMemo(FolderMemo):
         self.draws: dict[int, Mapping[str, Any]] = {}
 
     def record(self, key: str, epoch: int, metrics: Mapping[str, Any]) -> None:
-        save_hash(self.checkpoint(key, epoch), HashTrial(f"{key} não", epoch))
+        write_folder(self.checkpoint(key, epoch), weights)
         super().record(key, epoch, metrics)
         self.epochs[key, epoch] = metrics
         row = {"trial": 0, "epoch": epoch, "worker": "here:1", "started": 1.7e9, "seconds": 0.5, "peak_mb": 1.0}
@@ -62,8 +80,8 @@ def launched(root: Path, memo: list[NotingMemo]) -> None:
     with folder_lock(root):
         remove_torn(root)
         memo.append(NotingMemo(root))
-        core = make_core(memo[-1], run_cap=2, slots=2, epochs=2, min_iter=1, eta=2)
-        assert Clock(core, 2).run()
+        core = make_core(memo[-1], SPACE, run_cap=2, slots=2, epochs=2, min_iter=1, eta=2)
+        assert Clock(core, 2, outcome=figures).run()
         write_tables(root, EXPERIMENT, SPACE, core.trials)
         best = core.best()
         assert best is not None
@@ -98,16 +116,22 @@ def files(root: Path) -> dict[str, bytes]:
 def torn_lines(root: Path) -> int:
     """Lines of `timing.csv` that are not whole."""
     timing = root / "timing.csv"
-    return sum(line.count(",") != 6 for line in timing.read_text().splitlines()) if timing.exists() else 0
+    return sum(line.count(",") != len(TIMING) - 1 for line in timing.read_text().splitlines()) if timing.exists() else 0
 
 
 @pytest.fixture
-def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, bytes], int]:
+def quick() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def whole(quick: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, bytes], int]:
     """What an undisturbed search leaves, and how many bytes it writes."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # bytes are counted, and power stays on
-    with Filling(tmp_path, PLENTY).on() as disk:
-        launched(tmp_path / "whole", [])
-    return files(tmp_path / "whole"), disk.written
+    with Filling(quick, PLENTY).on() as disk:
+        launched(quick / "whole", [])
+    return files(quick / "whole"), disk.written
 
 
 def cut_after(room: int, root: Path, whole: dict[str, bytes], number: int) -> bool:
@@ -149,36 +173,38 @@ def test_the_disk_takes_what_fits_and_then_refuses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", WORDS)
-def test_a_disk_that_refuses_after_some_of_n_bytes(tmp_path: Path, whole: tuple[dict[str, bytes], int], number: int) -> None:
+def test_a_disk_that_refuses_after_some_of_n_bytes(quick: Path, whole: tuple[dict[str, bytes], int], number: int) -> None:
     content, total = whole
     rooms = np.random.default_rng(number).choice(total, 40, replace=False)
     for room in (0, 1, 2, *rooms.tolist(), total - 1):
-        assert cut_after(room, tmp_path / "cut", content, number), room
-    assert not cut_after(total, tmp_path / "cut", content, errno.ENOSPC), "there was room for everything"
+        assert cut_after(room, quick / "cut", content, number), room
+    assert not cut_after(total, quick / "cut", content, errno.ENOSPC), "there was room for everything"
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_after_each_of_n_bytes(tmp_path: Path, whole: tuple[dict[str, bytes], int]) -> None:
+def test_a_disk_that_is_full_after_each_of_n_bytes(quick: Path, whole: tuple[dict[str, bytes], int]) -> None:
     content, total = whole
-    assert total > 3000
+    assert total > 2500
     for room in range(total):
-        assert cut_after(room, tmp_path / "cut", content, errno.ENOSPC), room
+        assert cut_after(room, quick / "cut", content, errno.ENOSPC), room
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS])
-def test_a_disk_that_breaks_after_many_of_n_bytes(tmp_path: Path, whole: tuple[dict[str, bytes], int], number: int) -> None:
+def test_a_disk_that_breaks_after_many_of_n_bytes(quick: Path, whole: tuple[dict[str, bytes], int], number: int) -> None:
     content, total = whole
     for room in range(number % 7, total, 7):
-        assert cut_after(room, tmp_path / "cut", content, number), room
+        assert cut_after(room, quick / "cut", content, number), room
 
 
 @pytest.mark.parametrize("cuts", [3, pytest.param(12, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("number", WORDS)
 def test_the_whole_driver_after_some_of_n_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_logger: object, number: int, cuts: int
+    quick: Path, monkeypatch: pytest.MonkeyPatch, own_logger: object, number: int, cuts: int
 ) -> None:
-    whole = Search(tmp_path / "whole" / "results", monkeypatch)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    remember_study(monkeypatch)
+    whole = Search(quick / "whole" / "results", monkeypatch)
     with Filling(whole.root.parent, PLENTY).on() as disk:
         whole.launch()
     generator = np.random.default_rng([number, cuts])
@@ -186,7 +212,7 @@ def test_the_whole_driver_after_some_of_n_bytes(
         0, 60_000, cuts
     ).tolist()  # memo, checkpoints and specification; then the study, 114 KB in one file
     for room in [*early, *generator.integers(0, disk.written, cuts).tolist()]:
-        cut = Search(tmp_path / f"cut{room}" / "results", monkeypatch)
+        cut = Search(quick / f"cut{room}" / "results", monkeypatch)
         with Filling(cut.root.parent, room, number).on():
             assert refused(cut.launch, cut.root, number)
         assert cut.torn() == []

@@ -16,7 +16,7 @@ import pytest
 from tests.tuning.small_search import SPACE, report, request
 from tune_accent.base.checksums import write_checksums
 from tune_accent.base.errors import FolderInUse, SearchChanged, UserError
-from tune_accent.base.files import folder_lock, write_json
+from tune_accent.base.files import folder_lock, write_json, write_text
 from tune_accent.config.load import resolve
 from tune_accent.config.schema import Experiment
 from tune_accent.tuning import driver
@@ -35,6 +35,7 @@ FILES = {
     "epochs.jsonl",
     "logs",
     "optuna.db",
+    "report",
     "spec.sha256",
     "spec.yaml",
     "suggestions",
@@ -56,7 +57,7 @@ class Simulated:
         write_checksums(self.memo.checkpoint(key, epoch))
         metrics = {**report(params, key, epoch), "ended": epoch == 3}
         self.memo.record(key, epoch, metrics)
-        return {**metrics, "timing": {"started": 1.7e9, "seconds": 0.5, "peak_mb": 1.0}}
+        return {**metrics, "timing": {"started": 1.7e9, "seconds": 0.5, "peak_mb": 1.0, "allocated_mb": 1.0}}
 
     def close(self) -> None:
         """Nothing is held."""
@@ -110,7 +111,8 @@ def prepared(monkeypatch: pytest.MonkeyPatch, own_logger: logging.Logger) -> Non
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, prepared: None) -> Callable[..., tuple[Outcome, int]]:
-    """Run a request with simulated trials and a study that only counts; the outcome and the number of epochs that were trained."""
+    """Run a request with simulated trials, a study that only counts and an empty report; the outcome and the number of epochs that were trained."""
+    monkeypatch.setattr(driver, "write_search_report", lambda root: write_text(root / "report" / "index.html", ""))
     monkeypatch.setattr(driver, "export_study", lambda core, space, path: write_json(path, len(core.trials)))
 
     def launch(asked: Request, before: Callable[[int], None] = lambda done: None) -> tuple[Outcome, int]:

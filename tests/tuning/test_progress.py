@@ -12,11 +12,13 @@ import pytest
 from rich.console import Console
 
 from tests.tuning.small_search import core_of, finished, report, request
+from tune_accent.reporting.search_view import states
+from tune_accent.reporting.search_words import short
 from tune_accent.tuning import progress
 from tune_accent.tuning.core import Core
 from tune_accent.tuning.driver import Request, rule
 from tune_accent.tuning.memo import Failure
-from tune_accent.tuning.progress import Lines, LiveTable, Pace, describe, duration, number, running_table, states, view
+from tune_accent.tuning.progress import Lines, LiveTable, Pace, describe, duration, running_table, view
 
 
 class Terminal(io.StringIO):
@@ -74,7 +76,7 @@ def test_the_table_shows_the_trials_in_their_slots(asked: Request) -> None:
     going = [trial for trial in core.trials if trial.state == "RUNNING" and trial.reports]
     assert going and text.count("1/3") == len(going)
     for trial in going:
-        assert number(trial.reports[-1]["score"]) in text and number(trial.params["lr"]) in text
+        assert short(trial.reports[-1]["score"]) in text and short(trial.params["lr"]) in text
     assert "full" in text, "the next rung of trials past the only rung"
 
 
@@ -160,7 +162,7 @@ def test_the_time_left_comes_from_the_pace(asked: Request, clock: Time) -> None:
 
 
 def test_numbers_and_durations_are_for_people(asked: Request) -> None:
-    assert [number(value) for value in (None, 0.123456, 3, "gelu", 1.0, 3e-4)] == ["–", "0.123", "3", "gelu", "1", "0.0003"]
+    assert [short(value) for value in (None, 0.123456, 3, "gelu", 1.0, 3e-4)] == ["–", "0.123", "3", "gelu", "1", "0.0003"]
     assert [duration(seconds) for seconds in (0.4, 59.6, 95, 3600, 7384)] == [
         "0 s",
         "1 min 0 s",
@@ -169,4 +171,4 @@ def test_numbers_and_durations_are_for_people(asked: Request) -> None:
         "2 h 3 min",
     ]
     trial = finished(asked).trials[0]
-    assert describe(trial).startswith("trial 0 (lora_rank=") and f"score {number(trial.reports[-1]['score'])}" in describe(trial)
+    assert describe(trial).startswith("trial 0 (lora_rank=") and f"score {short(trial.reports[-1]['score'])}" in describe(trial)

@@ -91,7 +91,7 @@ def test_the_table_is_that_of_the_fake_clock_for_any_number_of_workers(cluster: 
     done = search.of(EpochDone)
     assert len(done) == sum(len(trial.reports) for trial in search.core.trials)
     assert len({event.worker for event in done}) <= workers, "more processes than workers"
-    assert all(event.peak_mb == 1.0 and event.seconds > 0 for event in done)
+    assert all(event.peak_mb == 1.0 and event.allocated_mb > 1 and event.seconds > 0 for event in done)
     assert sorted((event.trial, event.state) for event in search.of(Decision)) == [
         (t.number, t.state) for t in search.core.trials
     ]

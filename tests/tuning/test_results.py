@@ -15,6 +15,8 @@ from tests.tuning.small_search import SPACE, core_of, finished, report, request
 from tune_accent.base.checksums import write_checksums
 from tune_accent.base.errors import ConfigError, DataError
 from tune_accent.models.adapter_base import adapter_base, read_base
+from tune_accent.paper.compute import read_timing
+from tune_accent.tracking.timing import timings
 from tune_accent.tuning.core import Core, Grant
 from tune_accent.tuning.driver import Request
 from tune_accent.tuning.memo import Failure, FolderMemo
@@ -24,6 +26,7 @@ from tune_accent.tuning.results import (
     epochs_jsonl,
     next_launch,
     resolved_values,
+    timing_columns,
     trials_csv,
     write_best,
     write_tables,
@@ -135,16 +138,29 @@ def test_timing_is_appended_and_launches_are_counted(tmp_path: Path) -> None:
         "started": 1700000000.25,
         "seconds": 1.5,
         "peak_mb": 800.0,
+        "allocated_mb": 600.5,
     }
     append_timing(tmp_path, {**row, "metrics": {}})
     append_timing(tmp_path, {**row, "launch": 2})
     lines = (tmp_path / "timing.csv").read_text().splitlines()
-    assert lines[0] == "launch,trial,epoch,worker,started,seconds,peak_mb" == ",".join(TIMING)
-    assert lines[1] == "1,3,2,10.0.0.1:77,1700000000.25,1.5,800.0" and lines[2][0] == "2"
+    assert lines[0] == "launch,trial,epoch,worker,started,seconds,peak_mb,allocated_mb" == ",".join(TIMING)
+    assert lines[1] == "1,3,2,10.0.0.1:77,1700000000.25,1.5,800.0,600.5" and lines[2][0] == "2"
     assert next_launch(tmp_path) == 3
     with (tmp_path / "timing.csv").open("a") as stream:
         stream.write("tor")  # power loss
     assert next_launch(tmp_path) == 3
+
+
+def test_a_file_of_an_earlier_version_keeps_its_columns(tmp_path: Path) -> None:
+    """Its rows and new ones are read alike; what is no heading at all is taken for today's."""
+    path = tmp_path / "timing.csv"
+    path.write_text(",".join(TIMING[:-1]) + "\n1,0,1,here:1,1.7e9,0.5,800.0\n")
+    row = {"launch": 2, "trial": 0, "epoch": 2, "worker": "here:1", "started": 1.8e9, "seconds": 0.5, "peak_mb": 900.0}
+    append_timing(tmp_path, {**row, "allocated_mb": 700.0})
+    assert path.read_text().splitlines()[2] == "2,0,2,here:1,1800000000.0,0.5,900.0"
+    assert [one.peak_mb for one in read_timing(path)] == [800.0, 900.0]
+    assert timings(tmp_path) == {(0, 1): {"seconds": 0.5, "peak_mb": 800.0}, (0, 2): {"seconds": 0.5, "peak_mb": 900.0}}
+    assert timing_columns("launch,tri") == timing_columns("") == TIMING
 
 
 def test_the_best_trial_is_copied_out_of_the_memo(asked: Request) -> None:

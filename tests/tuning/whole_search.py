@@ -15,14 +15,19 @@ from typing import Any, cast
 import pytest
 
 from tests.support import small_experiment
+from tests.tuning.light import lighten
+from tests.tuning.simulated import table
 from tests.tuning.small_search import PREPARED, SPACE, report, request
 from tests.tuning.test_driver import InProcess
 from tune_accent.base.checksums import check_folder, write_checksums
-from tune_accent.base.files import read_json, sha256_json, write_folder, write_json
+from tune_accent.base.files import read_json, sha256_json, write_bytes, write_folder, write_json
 from tune_accent.config.schema import Experiment, Tracking
+from tune_accent.config.space import Space
 from tune_accent.tuning import driver, folder
+from tune_accent.tuning.core import Core
 from tune_accent.tuning.driver import Outcome, Request, run_search
 from tune_accent.tuning.memo import FolderMemo
+from tune_accent.tuning.study import export_study
 
 EPOCHS = 3
 
@@ -44,6 +49,7 @@ class HashReport:
     trial: HashTrial
     seconds: float = 0.5
     peak_mb: float = 1.0
+    allocated_mb: float = 1.0
 
 
 class HashRun(Iterator[HashReport]):
@@ -79,6 +85,20 @@ def save_hash(target: Path, trial: HashTrial) -> None:
     write_folder(target, fill)
 
 
+def remember_study(patch: pytest.MonkeyPatch) -> None:
+    """A study that was exported before is written again, not built again: that takes most of a launch's time, and no step on the disk."""
+    known: dict[str, bytes] = {}
+
+    def written(core: Core, space: Space, path: Path) -> None:
+        if path.is_file() or table(core) not in known:
+            export_study(core, space, path)
+            known[table(core)] = path.read_bytes()
+        else:
+            write_bytes(path, known[table(core)])
+
+    patch.setattr(driver, "export_study", written)
+
+
 class Search:
     """A search of three trials in `root`, to be launched as often as one likes.
 
@@ -94,9 +114,11 @@ class Search:
         (root.parent / "asked").mkdir(parents=True, exist_ok=True)
         self.request: Request = request(root.parent / "asked", SPACE, experiment, root=root, run_cap=run_cap)
         patch.setattr(driver, "ensure_prepared", lambda spec, show: PREPARED)
+        patch.setattr(driver, "write_search_report", lambda root: None)  # derived, and drawn for a second
         patch.setattr(folder, "environment", lambda: {"tune_accent": "0", "python": "3", "packages": {}})
         patch.setattr(program, "train", HashRun)
         patch.setattr(program, "save_checkpoint", save_hash)
+        lighten(patch)
         self._program = program.SpeechProgram
 
     @property

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from tune_accent.checking.file_system import gib
 from tune_accent.checking.finding import Finding
-from tune_accent.checking.shapes import Load, Shape, forward_flops, step_flops
 from tune_accent.checking.smoke import Smoke
 from tune_accent.config.schema import Experiment
 from tune_accent.config.space import LoadedSpace
 from tune_accent.data.codec import FRAME_RATE
+from tune_accent.models.flops import forward_flops, step_flops
+from tune_accent.models.memory import setting_of, trained_weights
+from tune_accent.models.shape import Batch, Shape
 
 SPACES = Path("search_spaces")
 TRIALS = 16  # where no space file belongs to the config
@@ -52,7 +54,7 @@ def search_of(spec: Experiment, config: Path, shape: Shape | None) -> Search:
 
     space = space_of(config)
     if space is None:
-        weights = shape.adapter(spec.model.lora) if shape else 0
+        weights = trained_weights(shape, setting_of(spec)) if shape else 0
         return Search(None, TRIALS, (TRIALS * spec.training.epochs,) * 2, TRIALS * 2 * (12.0 * weights + 2**18))
     trials = space.run_cap or space.space.grid_size or TRIALS
     return Search(str(space.path), trials, epochs_expected(space, spec, trials), float(disk_bytes(space, spec, trials)))
@@ -85,14 +87,14 @@ def pair_flops(spec: Experiment, shape: Shape, seconds: float, accents: int) -> 
     rows = (training.batch_size, (null.accents or accents) * null.speakers * null.utterances)
     frames = max(1, round(seconds * FRAME_RATE))
     again = {"talker_again": training.gradient_checkpointing, "predictor_again": training.predictor_checkpointing}
-    return sum(step_flops(shape, Load(count, frames), sub_frames=training.sub_frames, **again) for count in rows)
+    return sum(step_flops(shape, Batch.equal(count, frames, sub_frames=training.sub_frames), **again) for count in rows)
 
 
 def evaluation_flops(spec: Experiment, shape: Shape, corpus: Corpus) -> float:
     """FLOPs of an evaluation: every utterance up to the layer that is read, those of val (a third) with both losses."""
-    rows = spec.evaluation.batch_size
-    found = forward_flops(shape, Load(rows, max(1, round(corpus.seconds * FRAME_RATE))), spec.training.sub_frames)
-    read = found.talker * min(1.0, spec.model.layer / shape.talker.layers)
+    rows, frames = spec.evaluation.batch_size, max(1, round(corpus.seconds * FRAME_RATE))
+    found = forward_flops(shape, Batch.equal(rows, frames, sub_frames=spec.training.sub_frames))
+    read = found.talker * min(1.0, spec.model.layer / shape.talker.count)
     return corpus.evaluated / rows * (2 * read + found.forward) / 3
 
 
@@ -111,11 +113,8 @@ def flops_cost(spec: Experiment, corpus: Corpus, shape: Shape, accents: int, sea
 
 
 def _trial(spec: Experiment, epoch: float, how: str) -> Finding:
-    from tune_accent.tuning.peak import memory
-
     epochs = spec.training.epochs
-    words = f"estimate {how}: {duration(epoch * epochs)} ({epochs} epochs of {duration(epoch)}); memory: {memory(spec)}"
-    return Finding("a full trial", "ok", words)
+    return Finding("a full trial", "ok", f"estimate {how}: {duration(epoch * epochs)} ({epochs} epochs of {duration(epoch)})")
 
 
 def _search(spec: Experiment, epoch: float, search: Search, device: str) -> Finding:

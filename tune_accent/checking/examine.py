@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tune_accent.checking import cost, data_set, file_system, gpu, smoke, versions, weights
 from tune_accent.checking.finding import Check, Finding, Skip, findings
-from tune_accent.checking.shapes import Shape, shape_of
 from tune_accent.config.schema import Experiment
 from tune_accent.data.manifest import Manifest
+from tune_accent.models.shape import shape_of
 
 if TYPE_CHECKING:
     from tune_accent.training.inputs import TrialData
@@ -63,6 +63,7 @@ class Examination:
             Check("weights", self._weights),
             Check("tokenizer", self._tokenizer),
             Check("codec", lambda: weights.check_codec(spec, self.folder)),
+            Check("memory", lambda: gpu.check_memory(self._fetched())),
             Check("codes", self._codes),
             Check("alignment", self._alignment),
             Check("smoke run", self._smoke),
@@ -79,16 +80,15 @@ class Examination:
             raise Skip("needs the checkpoint and the codes of the corpus, which could not be opened")
         return self.inputs
 
-    def _shape(self) -> Shape | None:
-        return shape_of(self.spec.model_copy(update={"model": self._model()}))
-
-    def _model(self) -> Any:
-        """The section `model`, with the folder of a fetched checkpoint in the place of its Hub id."""
-        fetched = self.folder is not None and self.spec.model.backbone != "tiny"
-        return self.spec.model.model_copy(update={"backbone": str(self.folder)}) if fetched else self.spec.model
+    def _fetched(self) -> Experiment:
+        """The experiment, with the folder of a fetched checkpoint in the place of its Hub id."""
+        if self.folder is None or self.spec.model.backbone == "tiny":
+            return self.spec
+        model = self.spec.model.model_copy(update={"backbone": str(self.folder)})
+        return self.spec.model_copy(update={"model": model})
 
     def _space(self) -> Iterator[Finding]:
-        search = cost.search_of(self.spec, self.config, self._shape())
+        search = cost.search_of(self.spec, self.config, shape_of(self._fetched()))
         return file_system.check_space(self.results, search.disk, f"checkpoints of {search.trials} trials")
 
     def _weights(self) -> Iterator[Finding]:
@@ -122,10 +122,10 @@ class Examination:
 
     def _smoke(self) -> Iterator[Finding]:
         self.took, metrics = smoke.run_smoke(self.spec, self._opened())
-        return smoke.check_smoke(self.took, metrics, len(self._corpus().rows) > data_set.WHOLE)
+        return smoke.check_smoke(self.took, metrics, len(self._corpus().rows) > data_set.WHOLE, gpu.room_mb(self.spec))
 
     def _cost(self) -> Iterator[Finding]:
-        shape = self._shape()
+        shape = shape_of(self._fetched())
         search, accents = cost.search_of(self.spec, self.config, shape), len(self.manifest.accents) if self.manifest else 5
         corpus = _sizes(self.spec, self.manifest) if self.manifest else TYPICAL
         if self.took is not None:
@@ -156,4 +156,4 @@ def layers_of(spec: Experiment) -> tuple[str, ...]:
     from tune_accent.models.layers import layer_names
 
     shape = shape_of(spec)
-    return layer_names(shape.talker.layers if shape else decoder_blocks(spec.model.backbone))
+    return layer_names(shape.talker.count if shape else decoder_blocks(spec.model.backbone))

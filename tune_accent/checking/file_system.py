@@ -13,10 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tune_accent.base.errors import FolderInUse
+from tune_accent.base.errors import FolderInUse, StorageError
 from tune_accent.base.files import folder_lock, remove, write_text
 from tune_accent.checking.finding import Finding
 
@@ -127,7 +128,7 @@ def check_locks(folder: Path) -> Iterator[Finding]:
     """
     probe = folder / PROBE
     try:
-        with folder_lock(probe):
+        with writable(folder), folder_lock(probe):
             held = _claimed_elsewhere(probe / ".lock")
         released = _claimed_elsewhere(probe / ".lock")
     except FolderInUse:
@@ -139,6 +140,20 @@ def check_locks(folder: Path) -> Iterator[Finding]:
     else:
         what = "two processes hold the same lock at once" if held else "a lock that was given back stays locked"
         yield Finding("locks", "failed", f"flock does not work in {folder}: {what}", "keep ray_results on a local disk")
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Whatever the system says against writing into `folder`, also what base/storage.py has no words for, is the folder's fault.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot be written ({error.strerror or error})"
+        raise StorageError(what, str(folder), "give another folder with --results, on a disk that you may write to") from error
 
 
 def _claimed_elsewhere(file: Path) -> bool:
@@ -162,7 +177,8 @@ def check_writes(folder: Path) -> Iterator[Finding]:
     file = folder / f"{PROBE}-{os.getpid()}"
     started = time.perf_counter()
     try:
-        write_text(file, "old")
+        with writable(folder):
+            write_text(file, "old")
         took = time.perf_counter() - started
         with file.open(encoding="utf-8") as reader:
             write_text(file, "new")

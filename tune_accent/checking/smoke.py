@@ -11,6 +11,7 @@ import numpy as np
 
 from tune_accent.checking.file_system import gib
 from tune_accent.checking.finding import Finding
+from tune_accent.checking.gpu import SAVE
 from tune_accent.config.schema import Experiment
 
 if TYPE_CHECKING:
@@ -94,15 +95,26 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def check_smoke(took: Smoke, metrics: dict[str, Any], sample: bool) -> Iterator[Finding]:
-    """The run in words. Its figures of accent and speaker mean nothing after two steps."""
+def check_smoke(took: Smoke, metrics: dict[str, Any], sample: bool, room_mb: float | None) -> Iterator[Finding]:
+    """The run in words. Its figures of accent and speaker mean nothing after two steps.
+
+    Args:
+        took: its times and memory.
+        metrics: its report.
+        sample: it ran on a sample.
+        room_mb: MiB of the GPU that a trial may take; None without one.
+    """
     where = "GPU" if took.device == "cuda" else "CPU"
     of = "a sample" if sample else "all data"
     words = (
         f"{STEPS} steps and an evaluation of {took.evaluated} utterances ({of}) on the {where}: {took.step_s:.2f} s a step, "
         f"{took.evaluation_s:.1f} s the evaluation, peak memory {gib(took.peak_mb * 2**20)}, validation loss {metrics['val_loss']:.3f}"
     )
-    yield Finding("smoke run", "ok", words)
+    if room_mb is None or took.peak_mb < room_mb:
+        yield Finding("smoke run", "ok", words)
+    else:
+        what = f"{words}; tuning.resources.gpu gives a trial {gib(room_mb * 2**20)} of this card"
+        yield Finding("smoke run", "failed", what, SAVE)
 
 
 def check_cache(data: TrialData) -> Iterator[Finding]:

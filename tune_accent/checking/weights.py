@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,14 @@ from tune_accent.checking.finding import Finding, Skip
 from tune_accent.config.schema import Experiment, QwenCodec
 from tune_accent.data.audio import SAMPLING_RATE
 from tune_accent.data.codec import CODEBOOKS, FRAME_RATE, Codec
+from tune_accent.models.published import HUB_IDS
 
 SINGLE = {"<|im_start|>": "<|im_start|>", "assistant": "assistant", "\n": "newline", "<|im_end|>": "<|im_end|>"}
 PARTS = ("talker.model.", "talker.codec_head.", "talker.text_projection.", "talker.code_predictor.")
 SPEAKER = "speaker_encoder."
 AGAIN = "download the checkpoint again: hf download {name} --local-dir FOLDER, and set model.backbone to the folder"
 WEIGHTS = "*.safetensors"
+OURS = ("models", "checkpoints", "weights")  # folders that our messages and others' habits name, not owners on the Hub
 
 
 def checkpoint_folder(spec: Experiment) -> Path:
@@ -43,10 +47,30 @@ def checkpoint_folder(spec: Experiment) -> Path:
         return ensure_tiny(Path(spec.data.root) / "prepared", spec.model.tiny, getattr(spec.data.codec, "codewords", 2048))
     if Path(name).is_dir():
         return Path(name)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        fix = "give a folder, or a Hub id such as Qwen/Qwen3-TTS-12Hz-0.6B-Base; the folder is relative to the current one"
-        raise ModelError(f"no folder {name!r}", "model.backbone", fix)
-    return hub_folder(name, "model.backbone", FILES, base_config)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name).parent.is_dir() or name.split("/")[0] in OURS:
+        raise _no_folder(name)
+    with quiet_hub():
+        return hub_folder(name, "model.backbone", FILES, base_config)
+
+
+def _no_folder(name: str) -> ModelError:
+    last = name.rstrip("/").split("/")[-1]
+    hub_id = next((one for one in HUB_IDS.values() if one.endswith(f"/{last}")), HUB_IDS["0.6B"])
+    fix = f"give the folder of a copy, made where there is a network by `hf download {hub_id} --local-dir models/{hub_id.split('/')[1]}`"
+    what = f"no folder {name!r} (a path counts from the current folder, {Path.cwd()})"
+    return ModelError(what, "model.backbone", f"{fix}; or the Hub id {hub_id} itself")
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """The Hub's client tells of each of its six tries; the finding tells of the last one."""
+    client = logging.getLogger("huggingface_hub")
+    level = client.level
+    client.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        client.setLevel(level)
 
 
 def base_config(folder: Path) -> dict[str, Any]:
@@ -167,7 +191,9 @@ def check_codec(spec: Experiment, folder: Path | None) -> Iterator[Finding]:
     from tune_accent.models.qwen_codec import QwenTokenizer
     from tune_accent.training.device import default_device
 
-    yield judged_codec(QwenTokenizer.open(where, default_device()), str(where))
+    with quiet_hub():
+        codec = QwenTokenizer.open(where, default_device())
+    yield judged_codec(codec, str(where))
 
 
 def judged_codec(codec: Codec, where: str) -> Finding:

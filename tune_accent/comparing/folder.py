@@ -17,7 +17,7 @@ from tune_accent.base.storage import explained
 from tune_accent.comparing.identity import identity_of
 from tune_accent.comparing.record import Campaign, Execution, TrialRecord
 from tune_accent.config.parameters import Uniform
-from tune_accent.config.space import Space, space_from_dict
+from tune_accent.config.space import LoadedSpace, Space, space_from_dict
 from tune_accent.paper.hashes import search_spec
 from tune_accent.tuning.folder import Spec
 from tune_accent.tuning.memo import FolderMemo
@@ -40,7 +40,7 @@ def read_folder(root: Path) -> Campaign:
         identity = identity_of(spec.experiment, space.space.to_dict(), (space.metric, space.goal), spec.data, _environment(root))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"its spec makes no sense: {error}", str(root / "spec.yaml"), "bring the file back") from error
-    trials = tuple(_trials(root, space.space))
+    trials = tuple(_trials(root, space))
     return Campaign(
         root.name, engine, seed, identity, space.metric, space.goal, length, space.min_iter, trials,
         tuple(_executions(root)), tuple(_asking(root)), _notes(spec, trials),
@@ -81,7 +81,7 @@ def _environment(root: Path) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _trials(root: Path, space: Space) -> Iterator[TrialRecord]:
+def _trials(root: Path, space: LoadedSpace) -> Iterator[TrialRecord]:
     memo, path = FolderMemo(root), root / "trials.csv"
     if not path.is_file():
         raise DataError("the search has no table of trials", str(path), "start the search; the same command continues it")
@@ -96,11 +96,13 @@ def _trials(root: Path, space: Space) -> Iterator[TrialRecord]:
         draw = memo.suggestion(number)
         if draw is None or (state != "DUPLICATE" and len(reports) < epochs):
             raise _torn(path, f"trial {number} has more epochs here than its records hold")
-        yield TrialRecord(number, params(space, draw), state, tuple(reports))
+        yield TrialRecord(number, params(space.space, draw, space.method), state, tuple(reports))
 
 
-def params(space: Space, draw: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial's searched parameters from its draw, rounded as the space says."""
+def params(space: Space, draw: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """A trial's searched parameters from its draw, rounded as the space says; a point of a grid as it is."""
+    if method == "grid":
+        return {parameter.name: draw[parameter.name] for parameter in space.searched}
     kinds = {parameter.name: parameter for parameter in space.searched}
     return {name: kind.snap(draw[name]) if isinstance(kind, Uniform) else draw[name] for name, kind in kinds.items()}
 

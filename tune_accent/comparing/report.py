@@ -1,4 +1,4 @@
-"""A comparison as files: CSV of every table, PNG of every figure, one page as HTML and as Markdown."""
+"""A comparison as files: CSV of every table, PNG of every figure, one page as HTML and as Markdown; `page.json` is the page for the search's own report."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tune_accent.comparing.measures import WORST
 from tune_accent.comparing.pictures import pictures
 from tune_accent.comparing.results import Comparison, Standing
 from tune_accent.reporting.page import Grid, Items, Note, Page, Paragraph, Plate, Section, to_html, to_markdown
+from tune_accent.reporting.stored_page import page_record
 from tune_accent.reporting.tables import MISSING, Sheet, Table, number, to_csv
 
 HOW = (
@@ -44,6 +45,7 @@ def write_report(found: Comparison, folder: Path) -> Page:
     )
     write_text(folder / "index.html", to_html(page))
     write_text(folder / "comparison.md", to_markdown(page))
+    write_json(folder / "page.json", page_record(page))
     write_json(folder / "campaigns.json", [_source(one) for one in found.standings])
     return page
 

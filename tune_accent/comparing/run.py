@@ -17,6 +17,7 @@ from tune_accent.comparing.report import write_report
 from tune_accent.comparing.results import Comparison, compare
 from tune_accent.comparing.sweeps_engine import TARGET, load_sweeps
 from tune_accent.comparing.wandb_runs import read_offline, read_sweep
+from tune_accent.tuning.search_report import write_search_report
 
 SWEEP = re.compile(r"[\w.-]+/[\w .-]+/[\w-]+")
 KINDS = "a results folder, a folder of offline runs, a sweep entity/project/id, or " + ", ".join(
@@ -62,6 +63,7 @@ def run_comparison(request: Request) -> tuple[Comparison, Path]:
     caveats = refuse_others([first, *others], request.ignore)
     found, folder = compare(first, others, caveats, request.thresholds), request.root / "comparison"
     write_report(found, folder)
+    write_search_report(request.root)
     return found, folder
 
 

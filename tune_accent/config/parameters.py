@@ -50,11 +50,15 @@ class Uniform:
 
     @property
     def grid(self) -> tuple[Scalar, ...] | None:
-        """low, low + q, ... below or at high, for q_uniform."""
+        """low, low + q, ... below high, for q_uniform: W&B's grid is `numpy.arange(min, max, q)`, to the bit.
+
+        So `max` is no point of it (but for the rounding of `arange`: 0.4 is one of min 0.1, max 0.4, q 0.1), and none is rounded to a multiple of
+        q: both are otherwise where W&B draws at random. Where min is max, W&B has no trial at all; here it is the one point.
+        """
         if self.q is None or self.log or (self.high - self.low) / self.q > MAX_GRID:
             return None
-        steps = math.floor((self.high - self.low) / self.q * (1 + 1e-12))
-        return tuple(self.low + step * self.q for step in range(steps + 1))
+        step = (self.low + self.q) - self.low
+        return tuple(self.low + place * step for place in range(max(1, math.ceil((self.high - self.low) / self.q))))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,20 @@ KEY_LENGTH = 24
 log = logging.getLogger(__name__)
 
 
+def codec_files(folder: Path) -> list[Path]:
+    """The files of a codec that is loaded (`qwen`) which decide its codes."""
+    return sorted([folder / "config.json", folder / "preprocessor_config.json", *folder.glob("*.safetensors")])
+
+
+def codec_fingerprint(folder: Path) -> str:
+    """SHA-256 over names and bytes of `codec_files`: the same wherever they lie.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+    return sha256_json({path.name: sha256_file(path) for path in codec_files(folder)})
+
+
 def key_of(request: Mapping[str, Any]) -> str:
     """The name of the cache with everything in `request` decided."""
     return sha256_json(dict(request))[:KEY_LENGTH]

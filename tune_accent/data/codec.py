@@ -47,7 +47,7 @@ class Codec(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write everything that `encode` needs into `folder`."""
+        """Write into `folder` what a cache keeps: a codec that was fitted for it, whole; of one that was loaded, `codec.json` says which, and from where."""
         ...
 
 

@@ -58,7 +58,7 @@ class Prepared:
         codec_fingerprint: SHA-256 of the codec that made `codes`.
         codebook_size: codes are in [0, codebook_size).
         key: the name of the cache: a hash of everything that it depends on.
-        folder: where it is; the codec is in its `codec/`.
+        folder: where it is; in its `codec/` is a codec that was fitted, or the name and origin of one that was loaded.
     """
 
     table: pd.DataFrame

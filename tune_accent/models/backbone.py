@@ -194,7 +194,7 @@ def _resolve(name: str) -> Path:
     """The folder of a checkpoint: `name` itself, or the local copy of a Hub repository (config first: a wrong one is not downloaded)."""
     if Path(name).is_dir():
         return Path(name)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name).parent.is_dir():
         raise ModelError(
             f"no folder {name!r}",
             where="model.backbone",

@@ -12,14 +12,13 @@ math kernel, in float32. tests/models/test_memory.py holds this against the allo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from tune_accent.config.schema import Experiment, Precision
+from tune_accent.models.shape import CODEBOOKS, Batch, Blocks, Shape
 
 Attention = Literal["math", "eager", "fused"]
-CODEBOOKS, POSITIONS = 16, 16  # of a frame; the code predictor's positions per frame
 CONTEXT = 0.7 * 2**30  # bytes of a CUDA process beside its tensors
 SHARES = (0.25, 0.5, 1.0)  # of a card that the forecast speaks about
 GRADIENTS = {
@@ -27,69 +26,6 @@ GRADIENTS = {
     "bf16": 0.5,
     "fp16": 0.7,
 }  # of a block, beside what it keeps, while it goes backward: measured share of that
-
-
-@dataclass(frozen=True)
-class Layers:
-    """The shape of a stack of decoder blocks.
-
-    Attributes:
-        count: number of blocks.
-        hidden: width of the residual stream.
-        queries: width of all query heads.
-        keys: width of all key heads.
-        ffn: width of the MLP.
-        heads: number of query heads.
-        codes: width of the logits.
-    """
-
-    count: int
-    hidden: int
-    queries: int
-    keys: int
-    ffn: int
-    heads: int
-    codes: int
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Layers:
-        """From `talker_config` or `code_predictor_config`."""
-        heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
-        head = int(config.get("head_dim") or hidden // heads)
-        return cls(
-            count=int(config["num_hidden_layers"]),
-            hidden=hidden,
-            queries=head * heads,
-            keys=head * int(config["num_key_value_heads"]),
-            ffn=int(config["intermediate_size"]),
-            heads=heads,
-            codes=int(config.get("vocab_size", 3072)),
-        )
-
-    def lora(self, rank: int, target: tuple[str, ...]) -> int:
-        """Weights of an adapter on every block."""
-        sides = {"q": self.hidden + self.queries, "k": self.hidden + self.keys, "v": self.hidden + self.keys}
-        sides |= {"o": self.hidden + self.queries, **dict.fromkeys(("gate", "up", "down"), self.hidden + self.ffn)}
-        return rank * self.count * sum(sides[name] for name in target)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A backbone: talker, code predictor, and the number of all its weights."""
-
-    talker: Layers
-    predictor: Layers
-    weights: int
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One batch: `rows` utterances padded to `positions`, `frames` codec frames in all, `chosen` of them in the loss of codebooks 1-15."""
-
-    rows: int
-    positions: int
-    frames: int
-    chosen: int
 
 
 @dataclass(frozen=True)
@@ -165,7 +101,7 @@ def estimate(shape: Shape, setting: Setting, batch: Batch, evaluated: Batch, hea
     trained = trained_weights(shape, setting) + heads
     activations, transient = step_bytes(shape, setting, batch)
     return Estimate(
-        weights=shape.weights * setting.width,
+        weights=shape.held * setting.width,
         adapter=16.0 * trained,
         activations=activations + (trained * 2 if setting.half else 0),
         transient=transient,
@@ -175,8 +111,7 @@ def estimate(shape: Shape, setting: Setting, batch: Batch, evaluated: Batch, hea
 
 def trained_weights(shape: Shape, setting: Setting) -> int:
     """Weights of the adapter."""
-    inner = shape.predictor.lora(setting.rank, setting.target) if setting.in_predictor else 0
-    return shape.talker.lora(setting.rank, setting.target) + inner
+    return shape.adapter(setting.rank, setting.target, setting.in_predictor)
 
 
 def step_bytes(shape: Shape, setting: Setting, batch: Batch) -> tuple[float, float]:
@@ -185,9 +120,9 @@ def step_bytes(shape: Shape, setting: Setting, batch: Batch) -> tuple[float, flo
     The moments: the loss of codebooks 1-15 with its gradients; the code predictor's last block; the talker's last block.
     """
     stream = setting.stream
-    positions, inner = batch.rows * batch.positions, batch.chosen * POSITIONS
+    positions, inner = batch.rows * batch.positions, batch.chosen * CODEBOOKS
     talker = layer_bytes(shape.talker, setting, batch.positions, adapted=True) * positions
-    predictor = layer_bytes(shape.predictor, setting, POSITIONS, adapted=setting.in_predictor) * inner
+    predictor = layer_bytes(shape.predictor, setting, CODEBOOKS, adapted=setting.in_predictor) * inner
     kept_talker = shape.talker.count * (stream * shape.talker.hidden * positions if setting.talker_checkpointing else talker)
     kept_predictor = shape.predictor.count * (
         stream * shape.predictor.hidden * inner if setting.predictor_checkpointing else predictor
@@ -209,7 +144,7 @@ def step_bytes(shape: Shape, setting: Setting, batch: Batch) -> tuple[float, flo
     return activations, max(moments)
 
 
-def layer_bytes(layers: Layers, setting: Setting, length: int, *, adapted: bool) -> float:
+def layer_bytes(layers: Blocks, setting: Setting, length: int, *, adapted: bool) -> float:
     """What one block keeps of one position for its backward.
 
     Args:
@@ -225,7 +160,7 @@ def layer_bytes(layers: Layers, setting: Setting, length: int, *, adapted: bool)
     return norms + attention + mlp + (_lora_bytes(layers, setting) if adapted and setting.rank else 0)
 
 
-def _attention_bytes(layers: Layers, setting: Setting, length: int) -> float:
+def _attention_bytes(layers: Blocks, setting: Setting, length: int) -> float:
     width, scores = setting.width, layers.heads * length
     if setting.attention == "math":
         return 4 * (3 * layers.queries + scores)
@@ -234,7 +169,7 @@ def _attention_bytes(layers: Layers, setting: Setting, length: int) -> float:
     return width * 2 * (layers.queries + layers.keys) + 4 * layers.heads
 
 
-def _lora_bytes(layers: Layers, setting: Setting) -> float:
+def _lora_bytes(layers: Blocks, setting: Setting) -> float:
     """Inputs of the A matrices (one copy each in half precision, else one for those that share it) and of the B matrices."""
     width, target = setting.width, set(setting.target)
     readers = [len(target & {"q", "k", "v"}), len(target & {"gate", "up"})]
@@ -247,17 +182,17 @@ def evaluation_bytes(shape: Shape, setting: Setting, batch: Batch) -> float:
     """What an evaluation batch holds at its worst moment: a block of either stack at work, or logits on their way to the loss."""
     stream, talker, predictor = setting.stream, shape.talker, shape.predictor
     states = stream * talker.hidden * batch.rows * batch.positions
-    sequence = stream * predictor.hidden * batch.chosen * POSITIONS
+    sequence = stream * predictor.hidden * batch.chosen * CODEBOOKS
     per_logit = 10 if setting.half else 8  # as the head gives it, in float32, and as a log-probability
     return 2 * states + max(
         batch.rows * batch.positions * passing_bytes(talker, setting, batch.positions),
         states + per_logit * talker.codes * (batch.frames + batch.rows),
-        states + sequence + batch.chosen * POSITIONS * passing_bytes(predictor, setting, POSITIONS),
+        states + sequence + batch.chosen * CODEBOOKS * passing_bytes(predictor, setting, CODEBOOKS),
         states + sequence + per_logit * predictor.codes * (CODEBOOKS - 1) * batch.chosen,
     )
 
 
-def passing_bytes(layers: Layers, setting: Setting, length: int) -> float:
+def passing_bytes(layers: Blocks, setting: Setting, length: int) -> float:
     """What one block holds of one position while it is at work and keeps nothing: the larger of attention and MLP, beside the stream."""
     width, scores = setting.width, layers.heads * length
     turned = (

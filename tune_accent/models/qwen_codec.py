@@ -1,13 +1,13 @@
 """The codec `qwen`: Qwen3-TTS-Tokenizer-12Hz, from the `speech_tokenizer/` of a checkpoint or from its own Hub repository.
 
 It is computed in float32 and one utterance at a time: padding in a batch changes codes. Its fingerprint is that of config and weights; the same weights give
-the same codes on the same kind of machine, while another one can turn a near tie of two codewords.
+the same codes on the same kind of machine, while another one can turn a near tie of two codewords. A cache keeps that fingerprint, not the weights
+(some 680 MB), which lie in the checkpoint.
 """
 
 from __future__ import annotations
 
 import functools
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ import numpy as np
 import torch
 
 from tune_accent.base.errors import ModelError
-from tune_accent.base.files import read_json, sha256_file, sha256_json, write_file
+from tune_accent.base.files import read_json, sha256_file, write_json
 from tune_accent.data.audio import SAMPLING_RATE, Wave
-from tune_accent.data.codec import CODEBOOKS, FRAME_RATE, Codes
+from tune_accent.data.cache_format import codec_files, codec_fingerprint
+from tune_accent.data.codec import CODEBOOKS, FRAME_RATE, META, Codes
 from tune_accent.models.backbone import hub_folder
 from tune_accent.models.qwen_import import import_qwen_tts
 
 KEY = "data.codec.path"
 HUB_ID = "Qwen/Qwen3-TTS-Tokenizer-12Hz"
 KIND = "qwen3_tts_tokenizer_12hz"
+PART = "speech_tokenizer"  # the folder in a checkpoint
 FILES = ("*.json", "*.safetensors")
 SAMPLES = round(SAMPLING_RATE / FRAME_RATE)  # of a frame
 
@@ -47,7 +49,7 @@ class QwenTokenizer:
         config = _checked_config(folder)
         self.folder, self.device = folder, torch.device(device)
         self.codebook_size = int(config.get("encoder_config", {}).get("codebook_size", 2048))
-        self.fingerprint = sha256_json({path.name: sha256_file(path) for path in _files(folder)})
+        self.fingerprint = codec_fingerprint(folder)
 
     @classmethod
     def open(cls, name_or_folder: str | Path, device: torch.device | str = "cpu") -> QwenTokenizer:
@@ -59,7 +61,7 @@ class QwenTokenizer:
         name = str(name_or_folder)
         if Path(name).is_dir():
             return cls(Path(name), device)
-        if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        if name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name).parent.is_dir():
             raise ModelError(f"no folder {name!r}", where=KEY, fix=f"give a folder, or the Hub id {HUB_ID}")
         return cls(hub_folder(name, KEY, FILES, _read_config), device)
 
@@ -72,9 +74,10 @@ class QwenTokenizer:
         return found
 
     def save(self, folder: Path) -> None:
-        """Copy config and weights, in the layout in which they were read."""
-        for path in _files(self.folder):
-            write_file(folder / path.name, functools.partial(_copy, path))
+        """Write `codec.json`: fingerprint, SHA-256 of each file, and where they came from, which decides nothing."""
+        files = {path.name: sha256_file(path) for path in codec_files(self.folder)}
+        record = {"name": self.name, "fingerprint": self.fingerprint, "codebook_size": self.codebook_size}
+        write_json(folder / META, {**record, "origin": origin(self.folder), "files": files})
 
     @functools.cached_property
     def _model(self) -> Any:
@@ -90,13 +93,14 @@ class QwenTokenizer:
         return loaded.model.requires_grad_(False).eval().to(self.device)
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
-
-
-def _files(folder: Path) -> list[Path]:
-    """What decides the codes."""
-    return sorted([folder / "config.json", folder / "preprocessor_config.json", *folder.glob("*.safetensors")])
+def origin(folder: Path) -> str:
+    """Where a tokenizer came from, without the path of this machine: `owner/repository@revision` in the cache of the Hub, else the folder's name."""
+    parts = folder.resolve().parts
+    if len(parts) > 3 and "snapshots" in parts[2:-1]:
+        place = parts.index("snapshots", 2)
+        repository = parts[place - 1].removeprefix("models--").replace("--", "/")
+        return "/".join([f"{repository}@{parts[place + 1]}", *parts[place + 2 :]])
+    return "/".join(parts[-2:] if parts[-1] == PART else parts[-1:])
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from tune_accent.base.storage import explained
 from tune_accent.paper.results import Compute, TrainedRun
 from tune_accent.tuning.core import Trial
-from tune_accent.tuning.results import TIMING
+from tune_accent.tuning.results import timing_columns
 
 logger = logging.getLogger(__name__)
 PARTS = ("search", "paper")
@@ -69,17 +69,18 @@ def read_timing(path: Path) -> list[Executed]:
         return []
     with explained(path):
         *lines, torn = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    found = [(line, _executed(line)) for line in lines if line != ",".join(TIMING)]
+    columns = timing_columns(lines[0] if lines else "")
+    found = [(line, _executed(line, columns)) for line in lines if line != ",".join(columns)]
     for line in [*(line for line, row in found if row is None and line), *([torn] if torn else [])]:
         logger.info("%s: %r is no whole line, and left out", path, line[:80])
     return [row for _, row in found if row is not None]
 
 
-def _executed(line: str) -> Executed | None:
+def _executed(line: str, columns: Sequence[str]) -> Executed | None:
     cells = line.rstrip("\r").split(",")
-    if len(cells) != len(TIMING):
+    if len(cells) != len(columns):
         return None
-    named = dict(zip(TIMING, cells, strict=True))
+    named = dict(zip(columns, cells, strict=True))
     try:
         row = Executed(named["trial"], int(named["epoch"]), float(named["seconds"]), float(named["peak_mb"]))
     except ValueError:

@@ -18,21 +18,18 @@ from tune_accent.reporting.plots import (
     GREY,
     MARKERS,
     draw,
-    limit_lines,
     marker_with_bars,
     say_instead,
     whole_ticks,
 )
+from tune_accent.reporting.search_figures import BEST_COLOUR, F1, LEAKAGE, paint_gate, paint_history, paint_points, scatter
+from tune_accent.reporting.search_view import FAILED
 from tune_accent.tuning.core import Trial
 from tune_accent.tuning.results import resolved_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
-
-Point = tuple[float, float]
-F1, LEAKAGE, WINNER_COLOUR = "Accent macro-F1", "Speaker leakage given accent (0 = none)", COLOURS[1]
-FAILED = ("DIVERGED", "OOM", "CRASHED", "TIMEOUT")
 
 
 def paper_figures(measured: Measured) -> dict[str, Picture]:
@@ -47,31 +44,15 @@ def paper_figures(measured: Measured) -> dict[str, Picture]:
         ),
         "leakage_weight": ("Accent F1 and speaker leakage by leakage weight", (7.6, 3.9), partial(_sweep, results)),
         "importances": ("Importance of the searched parameters", (7.6, 3.2), partial(_importances, found)),
-        "history": ("Score by trial, and the best feasible one so far", (6.8, 3.9), partial(_history, results)),
+        "history": (
+            "Score by trial, and the best feasible one so far",
+            (6.8, 3.9),
+            partial(paint_history, results.search, results.metric, results.goal),
+        ),
         "survival": ("Trials that are still trained after each epoch", (6.8, 3.6), partial(_survival, results)),
         "learning": ("Validation figures by epoch, of the winner and the baselines", (9.2, 3.9), partial(_learning, results)),
     }
     return {name: draw(name, alt, size, paint) for name, (alt, size, paint) in paints.items()}
-
-
-def front(points: Sequence[Point]) -> list[Point]:
-    """The (leakage, F1) that no other point beats in both, by leakage."""
-    best: list[Point] = []
-    for leakage, f1 in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not best or f1 > best[-1][1]:
-            best.append((leakage, f1))
-    return best
-
-
-def best_so_far(trials: Sequence[Trial], metric: str = "score", goal: str = "maximize") -> list[Point]:
-    """(number of the trial, best metric of a feasible full-length trial up to it), from the first such trial on."""
-    better = max if goal == "maximize" else min
-    line: list[Point] = []
-    for trial in trials:
-        if trial.state == "COMPLETE" and trial.reports[-1].get("feasible", True):
-            value = float(trial.reports[-1][metric])
-            line.append((trial.number, better(value, line[-1][1]) if line else value))
-    return line
 
 
 def survivors(trials: Sequence[Trial], epochs: int) -> list[dict[str, int]]:
@@ -88,27 +69,9 @@ def survivors(trials: Sequence[Trial], epochs: int) -> list[dict[str, int]]:
 
 def _pareto(measured: Measured, canvas: Canvas) -> None:
     results, axes = measured.results, canvas.add_subplot()
-    for state, filled in (("COMPLETE", True), ("STOPPED", False)):
-        points = _points(results.search, state)
-        label = f"search, {'full length' if filled else 'stopped early'} (validation, n = {len(points)})"
-        _scatter(axes, points, "o", COLOURS[0] if filled else "none", label, COLOURS[0])
-    line = front(_points(results.search, "COMPLETE"))
-    if len(line) > 1:
-        axes.step(
-            *zip(*line, strict=True),
-            where="post",
-            color=COLOURS[0],
-            linewidth=1.2,
-            linestyle=":",
-            label="Pareto front of full-length trials",
-        )
+    paint_points(axes, results.search)
     _test_point(measured, axes)
-    axes.set(xlabel=f"{LEAKAGE}: larger of unseen and seen", ylabel=F1, title="Accent against leakage")
-    gate = results.experiment.gate
-    for limits, name in ((gate.go, "GO"), (gate.conditional, "CONDITIONAL")):
-        label = f"limits of {name}: F1 ≥ {limits.accent_f1:g}, leakage ≤ {limits.leakage:g}"
-        limit_lines(axes, limits.leakage, limits.accent_f1, label, strong=name == "GO")
-    axes.margins(0.08)
+    paint_gate(axes, results.experiment.gate)
     canvas.legend(loc="outside lower left", ncols=1)
 
 
@@ -123,7 +86,7 @@ def _test_point(measured: Measured, axes: Axes) -> None:
         None if low is None or high is None else [[max(0.0, value - low)], [max(0.0, high - value)]]
         for value, low, high in ((leakage.value, leakage.low, leakage.high), (f1.value, f1.low, f1.high))
     ]
-    marker_with_bars(axes, (leakage.value, f1.value), (reach[0], reach[1]), "D", WINNER_COLOUR, label)
+    marker_with_bars(axes, (leakage.value, f1.value), (reach[0], reach[1]), "D", BEST_COLOUR, label)
 
 
 def _sweep(results: PaperResults, canvas: Canvas) -> None:
@@ -142,11 +105,11 @@ def _sweep(results: PaperResults, canvas: Canvas) -> None:
             for weight, trial in zip(weights, full, strict=True)
             if trial.reports[-1].get(key) is not None
         ]
-        _scatter(axes, known, "o", COLOURS[0], f"search, full-length trials (n = {len(known)})", COLOURS[0])
+        scatter(axes, known, "o", COLOURS[0], f"search, full-length trials (n = {len(known)})", COLOURS[0])
         mean, sd = mean_sd([run.reports[-1][key] for run in base if run.reports[-1].get(key) is not None])
         if mean is not None:
             label = f"winner's settings with λ = 0 ({len(base)} new seeds; bar: ± sd)"
-            marker_with_bars(axes, (zero, mean), (None, sd), "s", WINNER_COLOUR, label)
+            marker_with_bars(axes, (zero, mean), (None, sd), "s", BEST_COLOUR, label)
         axes.set_xscale("log")
         ticks = sorted({zero, *positive}) if len(set(positive)) <= 8 else [zero, min(positive), max(positive)]
         axes.set_xticks(ticks, ["0" if tick == zero else f"{tick:g}" for tick in ticks])
@@ -173,35 +136,6 @@ def _importances(found: Importances, canvas: Canvas) -> None:
         axes.grid(visible=False, axis="y")
     few = "" if found.trials >= SETTLED else "\nFew trials: PED-ANOVA sets the best tenth apart, fewer than 5 trials of these"
     canvas.suptitle(title + few, x=0.01, ha="left", fontsize=11)
-
-
-def _history(results: PaperResults, canvas: Canvas) -> None:
-    axes = canvas.add_subplot()
-    ended = {state: [t for t in results.search if t.state == state and t.reports] for state in ("COMPLETE", "STOPPED")}
-    feasible = [t for t in ended["COMPLETE"] if t.reports[-1].get("feasible", True)]
-    others = [t for t in ended["COMPLETE"] if t not in feasible]
-    for trials, marker, face, words in (
-        (feasible, "o", COLOURS[0], "full length, feasible"),
-        (others, "X", COLOURS[4], "full length, over a limit"),
-        (ended["STOPPED"], "o", "none", "stopped early (last value)"),
-    ):
-        _scatter(
-            axes, [(t.number, t.reports[-1][results.metric]) for t in trials], marker, face, f"{words} (n = {len(trials)})", BLACK
-        )
-    line = best_so_far(results.search, results.metric, results.goal)
-    if line:
-        line.append((max(t.number for t in results.search), line[-1][1]))
-        axes.step(*zip(*line, strict=True), where="post", color=WINNER_COLOUR, label="best feasible so far")
-    failed = [t.number for t in results.search if t.state in FAILED]
-    for number in failed:
-        axes.axvline(
-            number, color=GREY, linewidth=1.0, linestyle=":", label=f"failed (n = {len(failed)})" if number == failed[0] else None
-        )
-    title = "Optimisation history" if line else "Optimisation history: no full-length trial kept every limit"
-    axes.set(xlabel="Trial", ylabel=f"Search's {results.metric} (validation speakers)", title=title)
-    whole_ticks(axes.xaxis)
-    axes.margins(0.05, 0.1)
-    canvas.legend(loc="outside lower left", ncols=2)
 
 
 def _survival(results: PaperResults, canvas: Canvas) -> None:
@@ -256,7 +190,7 @@ def _learning_curves(
 ) -> None:
     if not runs:
         return
-    colour, dash, marker = (WINNER_COLOUR, "-", "D") if place == 0 else _look(place)
+    colour, dash, marker = (BEST_COLOUR, "-", "D") if place == 0 else _look(place)
     series = [[value(report) for report in run.reports] for run in runs]
     for one in series:
         axes.plot(range(1, len(one) + 1), [float("nan") if v is None else v for v in one], color=colour, linewidth=0.6, alpha=0.6)
@@ -268,27 +202,5 @@ def _learning_curves(
 
 
 def _look(place: int) -> tuple[str, Any, str]:
-    colours = [colour for colour in COLOURS if colour != WINNER_COLOUR]
+    colours = [colour for colour in COLOURS if colour != BEST_COLOUR]
     return colours[(place - 1) % len(colours)], DASHES[(place - 1) % len(DASHES)], MARKERS[(place - 1) % len(MARKERS)]
-
-
-def _points(trials: Sequence[Trial], state: str) -> list[Point]:
-    last = [trial.reports[-1] for trial in trials if trial.state == state and trial.reports]
-    known = [report for report in last if report.get("speaker_leakage") is not None and report.get("accent_f1") is not None]
-    return [(report["speaker_leakage"], report["accent_f1"]) for report in known]
-
-
-def _scatter(axes: Axes, points: Sequence[tuple[Any, Any]], marker: str, face: str, label: str, edge: str) -> None:
-    if points:
-        x, y = zip(*points, strict=True)
-        axes.scatter(
-            x,
-            y,
-            s=42,
-            marker=marker,
-            facecolors=face,
-            edgecolors=edge,
-            linewidths=1.1,
-            label=label,
-            zorder=3,
-        )

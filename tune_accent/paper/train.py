@@ -23,11 +23,12 @@ from tune_accent.config.load import resolve
 from tune_accent.config.schema import Experiment
 from tune_accent.paper.plan import REPEAT, with_values
 from tune_accent.paper.results import Arm, TrainedRun
+from tune_accent.reporting.search_words import short
 from tune_accent.tuning.core import Core, Settings, State, Trial
 from tune_accent.tuning.driver import execute, forget_if_damaged
 from tune_accent.tuning.folder import trial_key
 from tune_accent.tuning.memo import FolderMemo, ReadOnlyMemo
-from tune_accent.tuning.progress import FIGURES, Pace, duration, number
+from tune_accent.tuning.progress import FIGURES, Pace, duration
 from tune_accent.tuning.ray_adapter import usable_workers
 from tune_accent.tuning.relay import EpochDone
 from tune_accent.tuning.results import append_timing, next_launch
@@ -208,7 +209,7 @@ class RunLines:
     def _line(self, index: int) -> str:
         run, trial = self._runs[index], self._core.trials[index]
         last: Mapping[str, Any] = trial.reports[-1] if trial.reports else {}
-        figures = " ".join(f"{title} {number(last[key])}" for key, title in FIGURES if last.get(key) is not None)
+        figures = " ".join(f"{title} {short(last[key])}" for key, title in FIGURES if last.get(key) is not None)
         why = f" ({trial.failure.message})" if trial.failure else ""
         left = self._pace.remaining_s()
         eta = f", about {duration(left)} left" if left else ""

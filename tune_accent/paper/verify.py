@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tune_accent.base.errors import DataError
@@ -32,7 +32,7 @@ from tune_accent.tracking.provenance import decisive
 from tune_accent.tuning.core import Core
 from tune_accent.tuning.driver import Request, judge, summary
 from tune_accent.tuning.folder import Spec
-from tune_accent.tuning.results import TIMING, epochs_jsonl, trials_csv
+from tune_accent.tuning.results import TIMING, epochs_jsonl, timing_columns, trials_csv
 
 
 def verify(root: Path) -> tuple[list[Fault], str]:
@@ -158,12 +158,13 @@ def _timing_faults(request: Request, core: Core) -> Iterator[Fault]:
     trained = {(t.number, e) for t in core.trials if t.state != "DUPLICATE" for e in range(1, len(t.reports) + 1)}
     if not lines and not trained:
         return
-    if not lines or lines[0] != ",".join(TIMING):
+    columns = timing_columns(lines[0] if lines else "")
+    if not lines or lines[0] != ",".join(columns):
         yield Fault("timing.csv", f"line 1: should be {','.join(TIMING)}")
         return
-    rows = [dict(zip(TIMING, row, strict=False)) for row in csv.reader(lines[1:])]
+    rows = [dict(zip(columns, row, strict=False)) for row in csv.reader(lines[1:])]
     for number, row in enumerate(rows, 2):
-        why = _row_fault(row, request)
+        why = _row_fault(row, columns, request)
         if why is not None:
             yield Fault("timing.csv", f"line {number}: {why}")
     timed = {(row.get("trial"), row.get("epoch")) for row in rows}
@@ -176,12 +177,12 @@ def _timing_faults(request: Request, core: Core) -> Iterator[Fault]:
         )
 
 
-def _row_fault(row: Mapping[str, str], request: Request) -> str | None:
-    if set(row) != set(TIMING):
+def _row_fault(row: Mapping[str, str], columns: Sequence[str], request: Request) -> str | None:
+    if set(row) != set(columns):
         return None if not row else "has too few cells"  # an empty line, or one that a power loss tore
     whole = {name: row[name] for name in ("launch", "trial", "epoch")}
     odd = [name for name, text in whole.items() if not text.isdecimal()]
-    odd += [name for name in ("started", "seconds", "peak_mb") if not _finite(row[name])]
+    odd += [name for name in columns[TIMING.index("started") :] if not _finite(row[name])]
     if odd:
         return f"{odd[0]} is {row[odd[0]][:40]!r}"
     if not 1 <= int(whole["epoch"]) <= request.experiment.training.epochs:

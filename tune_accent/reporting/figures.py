@@ -26,7 +26,7 @@ class Picture:
     Attributes:
         name: file name without ending.
         alt: what it shows, for those who cannot see it.
-        png, pdf: the two forms.
+        png, pdf: the two forms; without PDF that is empty.
     """
 
     name: str
@@ -68,9 +68,9 @@ def draw_heat_map(heat: HeatMap, name: str, alt: str) -> Picture:
     return as_picture(heat_canvas(heat), name, alt)
 
 
-def as_picture(canvas: Canvas, name: str, alt: str) -> Picture:
-    """Both forms of a drawn canvas, without date or program name: equal drawings give equal bytes."""
-    return Picture(name, alt, _bytes(canvas, "png"), _bytes(canvas, "pdf"))
+def as_picture(canvas: Canvas, name: str, alt: str, pdf: bool = True) -> Picture:
+    """Both forms of a drawn canvas (the PDF takes most of the time), without date or program name: equal drawings give equal bytes."""
+    return Picture(name, alt, _bytes(canvas, "png"), _bytes(canvas, "pdf") if pdf else b"")
 
 
 def heat_canvas(heat: HeatMap) -> Canvas:

@@ -7,6 +7,7 @@ it is given is text, and is escaped. The Markdown names the pictures as files th
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Tone = Literal["note", "warning", "good", "bad"]
 TEMPLATES = Path(__file__).parent / "templates"
+_ADDRESS = re.compile(r"(https://)?[\w.@~%-][\w.@~/%=?&+-]*")  # no scheme but this, and no other host
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,24 @@ class Plate:
         return f"data:image/png;base64,{base64.b64encode(self.picture.png).decode('ascii')}"
 
 
-Block = Paragraph | Note | Items | Code | Grid | Plate
+@dataclass(frozen=True)
+class Links:
+    """Places to go to: (text, address). An address is relative to the page, or begins with https://.
+
+    Raises:
+        ValueError: an address is anything else.
+    """
+
+    links: tuple[tuple[str, str], ...]
+    kind: ClassVar[str] = "links"
+
+    def __post_init__(self) -> None:
+        odd = [address for _, address in self.links if not _ADDRESS.fullmatch(address)]
+        if odd:
+            raise ValueError(f"{odd[0]!r} is no address of a page")
+
+
+Block = Paragraph | Note | Items | Code | Grid | Plate | Links
 
 
 @dataclass(frozen=True)
@@ -130,6 +149,8 @@ def _block_markdown(block: Block) -> str:
         case Plate(picture, caption):
             shown = f"![{escape_markdown(picture.alt)}]({picture.name}.png)"
             return f"{shown}\n\n{escape_markdown(caption)}" if caption else shown
+        case Links(links):
+            return "\n".join(f"- [{escape_markdown(text)}]({address})" for text, address in links)
 
 
 @cache

@@ -38,7 +38,7 @@ STYLE: Mapping[str, Any] = {
 }
 
 
-def draw(name: str, alt: str, size: tuple[float, float], paint: Callable[[Canvas], None]) -> Picture:
+def draw(name: str, alt: str, size: tuple[float, float], paint: Callable[[Canvas], None], pdf: bool = True) -> Picture:
     """A picture of what `paint` draws.
 
     Args:
@@ -46,6 +46,7 @@ def draw(name: str, alt: str, size: tuple[float, float], paint: Callable[[Canvas
         alt: what the picture says, in words.
         size: width and height in inches.
         paint: draws on an empty canvas.
+        pdf: whether it is wanted as PDF, too.
     """
     import matplotlib
     from matplotlib.figure import Figure as Canvas
@@ -53,7 +54,7 @@ def draw(name: str, alt: str, size: tuple[float, float], paint: Callable[[Canvas
     with matplotlib.rc_context(dict(STYLE)):
         canvas = Canvas(figsize=size, dpi=DPI, layout="constrained")
         paint(canvas)
-        return as_picture(canvas, name, alt)
+        return as_picture(canvas, name, alt, pdf)
 
 
 def say_instead(canvas: Canvas, title: str, words: str) -> None:

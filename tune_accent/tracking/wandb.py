@@ -36,7 +36,7 @@ class Tracked:
         identity: hash of everything the search is a function of.
         about: entries of every run's configuration: space, hashes of the data, protocol.
         trials: every trial so far, by number.
-        best: the best trial of a finished search and the checkpoint of its last epoch; None before.
+        best: the best trial of a finished search and the folder of its adapter, with card and base; None before they are written.
     """
 
     experiment: Experiment
@@ -114,13 +114,13 @@ class Wandb:
         best = self._search.best()
         if best is None:
             return
-        trial, checkpoint = best
+        trial, adapter = best
         id, version = self._id(trial.number), f"{trial.key}/{len(trial.reports)}"
         if self._ledger.get(id, {}).get("artifact") == version:
             return
         self._catch_up(trial, len(trial.reports))
         name = f"adapter-{self._search.identity[:12]}"
-        self._link.send({"do": "artifact", "id": id, "name": name, "folder": str(checkpoint), "version": version})
+        self._link.send({"do": "artifact", "id": id, "name": name, "folder": str(adapter), "version": version})
         self._end(trial)
 
     def _row(self, trial: TrackedTrial, epoch: int) -> dict[str, Any]:
@@ -142,14 +142,18 @@ def track_search(search: Tracked) -> Wandb:
 
 def search_hello(search: Tracked) -> Hello:
     """What the runs of a search share; the environment is that of the results folder."""
-    settings = search.experiment.tracking.wandb
     try:
         made = read_json(search.root / "environment.json")
     except (DataError, StorageError, FileNotFoundError):
         made = environment()
     hello = _hello(search.experiment, search.about, made)
-    group = settings.group or f"{search.root.name}-{search.identity[:8]}"
+    group = group_name(search.experiment, search.root.name, search.identity)
     return replace(hello, folder=str(search.root.resolve()), group=group)
+
+
+def group_name(experiment: Experiment, name: str, identity: str) -> str:
+    """The group of a search's runs: the config's, or the results folder's name and the search's hash."""
+    return experiment.tracking.wandb.group or f"{name}-{identity[:8]}"
 
 
 class WandbTrial:

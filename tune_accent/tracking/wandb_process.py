@@ -22,7 +22,6 @@ from tune_accent.tracking.gpu import GpuUse
 from tune_accent.tracking.provenance import without_secrets
 
 LEDGER = "runs.json"
-ADAPTER = ("adapter/adapter_model.safetensors", "adapter/adapter_config.json", "heads.safetensors")
 INIT_S, FINISH_S = 15.0, 20.0  # patience with a network, at the beginning and at the end of a run
 
 
@@ -110,16 +109,14 @@ class Runs:
             self._note(id, {"epochs": self.epochs[id], "state": state})
 
     def artifact(self, id: str, name: str, folder: str, version: str) -> None:
-        """Put the adapter of a checkpoint into an open run, as a model with the alias `best`; `version` goes into the ledger."""
+        """Put an adapter folder, whole, into an open run as a model with the alias `best`; `version` goes into the ledger."""
         import wandb
 
         if id in self.lost:
             return
-
         found = wandb.Artifact(name, type="model")
-        for file in ADAPTER:
-            if (Path(folder) / file).is_file():  # the no-LoRA baseline has heads only
-                found.add_file(str(Path(folder) / file), name=Path(file).name, skip_cache=True)
+        for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+            found.add_file(str(file), name=file.relative_to(folder).as_posix(), skip_cache=True)
         self.open[id].log_artifact(found, aliases=["best"])
         self._note(id, {"artifact": version})
 

@@ -17,7 +17,7 @@ from tune_accent.base.files import read_json, sha256_file, sha256_json, write_js
 from tune_accent.base.progress import Progress, silent
 from tune_accent.base.seeds import derive_seed
 from tune_accent.config.schema import Experiment, QwenCodec
-from tune_accent.data.cache_format import is_current
+from tune_accent.data.cache_format import META, codec_fingerprint, is_current
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +115,18 @@ def _known_record(spec: Experiment) -> PreparedRecord | None:
         return None
     files = {"manifest": root / "manifest.jsonl", "splits": root / "splits.json"}
     same = all(file.is_file() and sha256_file(file) == getattr(record, name) for name, file in files.items())
-    return record if same and is_current(_cache(spec, record)) else None
+    return record if same and is_current(_cache(spec, record)) and _same_codec(spec, _cache(spec, record)) else None
+
+
+def _same_codec(spec: Experiment, cache: Path) -> bool:
+    """Whether the folder `data.codec.path` holds the codec that made `cache`. The codec of a checkpoint is part of the checkpoint's own fingerprint."""
+    codec = spec.data.codec
+    if not isinstance(codec, QwenCodec) or codec.path is None or not Path(codec.path).is_dir():
+        return True
+    try:
+        return bool(read_json(cache / META)["request"]["codec"]["fingerprint"] == codec_fingerprint(Path(codec.path)))
+    except OSError:  # a file is missing: the codec says so when it is opened
+        return False
 
 
 def _cache(spec: Experiment, record: PreparedRecord) -> Path:

@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from tune_accent.tuning.ray_adapter import run_with_ray, usable_workers
 from tune_accent.tuning.ray_session import scratch_folder
 from tune_accent.tuning.relay import EpochDone
 from tune_accent.tuning.results import append_timing, holds_best, next_launch, trials_csv, write_best, write_tables
+from tune_accent.tuning.search_report import write_search_report
 from tune_accent.tuning.settings import search_settings, search_suggester
 from tune_accent.tuning.shapes import draw_fault, report_fault
 from tune_accent.tuning.study import export_study
@@ -108,8 +109,11 @@ def run_search(request: Request) -> Outcome:
             core = make_core(request, spec)
             if _best_is_lost(request, core):
                 core = make_core(request, spec)
-            stopped = _train(request, core, spec.data)
-            return replace(_conclude(request, core, stopped, data), earlier=read_earlier(request.root, request.run_cap))
+            with closing(_tracker(request, core)) as tracker:  # closed last: it sends `best/` as well
+                stopped = _train(request, core, spec.data, tracker)
+                outcome = _conclude(request, core, stopped, data)
+            write_search_report(request.root)
+            return replace(outcome, earlier=read_earlier(request.root, request.run_cap))
 
 
 def _note_change(request: Request, spec: Spec) -> None:
@@ -185,17 +189,16 @@ def forget_if_damaged(memo: FolderMemo, trial: Trial) -> bool:
     return False
 
 
-def _train(request: Request, core: Core, data: Mapping[str, str]) -> str | None:
+def _train(request: Request, core: Core, data: Mapping[str, str], tracker: Tracker) -> str | None:
     """Let Ray train what the memo does not know; why it stopped early, if it did."""
     if core.done:
         return None
     remove(request.root / "optuna.db")  # a kill must not leave a study that is behind the records
-    launch = next_launch(request.root)
-    tracker, shown = _tracker(request, core), view(core, request.root.name, rule(request))
+    launch, shown = next_launch(request.root), view(core, request.root.name, rule(request))
 
     def on_epoch(event: EpochDone) -> None:
         append_timing(request.root, {"launch": launch, **event.timing_row()})
-        tracker.epoch(event.trial, event.epoch, {**event.metrics, "seconds": event.seconds, "peak_mb": event.peak_mb})
+        tracker.epoch(event.trial, event.epoch, event.tracked())
 
     def on_decision() -> None:
         write_text(request.root / "trials.csv", trials_csv(request.experiment, request.space.space, core.trials))
@@ -206,7 +209,6 @@ def _train(request: Request, core: Core, data: Mapping[str, str]) -> str | None:
     except KeyboardInterrupt:
         return "Ctrl-C"
     finally:
-        tracker.close()
         write_tables(request.root, request.experiment, request.space.space, core.trials)
     return None if core.done else "--max-hours"
 

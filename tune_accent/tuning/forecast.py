@@ -10,8 +10,9 @@ from tune_accent.config.load import dump_experiment, resolve
 from tune_accent.config.schema import Experiment
 from tune_accent.config.space import LoadedSpace
 from tune_accent.models.memory import setting_of, trained_weights
-from tune_accent.tuning.peak import memory, shape_of, size
-from tune_accent.tuning.progress import number
+from tune_accent.models.shape import shape_of
+from tune_accent.reporting.search_words import short
+from tune_accent.tuning.peak import memory, size
 from tune_accent.tuning.results import resolved_values
 from tune_accent.tuning.rungs import Rungs
 from tune_accent.tuning.settings import search_settings, search_suggester
@@ -75,7 +76,7 @@ def _rungs(space: LoadedSpace, experiment: Experiment) -> str:
 
 def _row(experiment: Experiment, params: dict[str, Any]) -> str:
     rank, alpha, lr, weight = resolved_values(experiment, params)
-    return f"rank {rank}, alpha {number(alpha)}, lr {number(lr)}, leakage weight {number(weight)}"
+    return f"rank {rank}, alpha {short(alpha)}, lr {short(lr)}, leakage weight {short(weight)}"
 
 
 def _existing(folder: Path) -> Path:

@@ -59,7 +59,7 @@ class SpeechProgram:
         """Train epoch `epoch` of the trial `params` and write checkpoint and report.
 
         Returns:
-            The report, with `seconds` and `peak_mb` of this execution under `timing`, which is no part of the memo.
+            The report, with `seconds`, `peak_mb` and `allocated_mb` of this execution under `timing`, which is no part of the memo.
 
         Raises:
             Diverged, OutOfMemory: the trial ends here.
@@ -75,8 +75,8 @@ class SpeechProgram:
         self._forget_old_checkpoints(key, epoch)
         if epoch == self.experiment.training.epochs:
             self.close()
-        timing = {"started": started, "seconds": report.seconds, "peak_mb": report.peak_mb}
-        return {**report.metrics, "timing": timing}
+        memory = {"peak_mb": report.peak_mb, "allocated_mb": report.allocated_mb}
+        return {**report.metrics, "timing": {"started": started, "seconds": report.seconds, **memory}}
 
     def close(self) -> None:
         """Take the live trial's adapter off the backbone and free its memory."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import IO, Any
 
 from rich.console import Console, Group, RenderableType
@@ -15,6 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tune_accent.reporting.search_view import states
+from tune_accent.reporting.search_words import short
 from tune_accent.tuning.core import Core, Trial
 
 REFRESH_S = 0.5
@@ -151,33 +152,20 @@ def running_table(core: Core, name: str) -> Table:
             place = (f"{len(trial.reports)}/{core.settings.epochs}", str(core.next_rung(trial) or "full"))
             table.add_row(
                 str(trial.number),
-                *(number(trial.params[key]) for key in searched),
+                *(short(trial.params[key]) for key in searched),
                 *place,
-                *(number(last.get(key)) for key, _ in FIGURES),
+                *(short(last.get(key)) for key, _ in FIGURES),
             )
     return table
 
 
 def describe(trial: Trial) -> str:
     """A trial in one line: number, parameters, figures of its last epoch."""
-    params = " ".join(f"{name}={number(value)}" for name, value in trial.params.items())
+    params = " ".join(f"{name}={short(value)}" for name, value in trial.params.items())
     last: Mapping[str, Any] = trial.reports[-1] if trial.reports else {}
-    figures = " ".join(f"{title} {number(last[key])}" for key, title in FIGURES if last.get(key) is not None)
+    figures = " ".join(f"{title} {short(last[key])}" for key, title in FIGURES if last.get(key) is not None)
     reason = f"({trial.failure.message})" if trial.failure else ""
     return " ".join(part for part in (f"trial {trial.number} ({params}) epoch {len(trial.reports)}", figures, reason) if part)
-
-
-def states(trials: Sequence[Trial]) -> str:
-    """How many trials are in each state, in words."""
-    counts = Counter(trial.state.lower() for trial in trials)
-    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-
-
-def number(value: Any) -> str:
-    """A value as people read it: three significant digits for floats."""
-    if value is None:
-        return "–"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def duration(seconds: float) -> str:

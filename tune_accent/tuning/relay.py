@@ -23,6 +23,7 @@ from tune_accent.tuning.memo import Failure
 logger = logging.getLogger(__name__)
 
 MOVES = 20  # times that an epoch is given to another worker because a machine was lost, before the epoch itself is suspected
+MEASURED = ("seconds", "peak_mb", "allocated_mb")  # of an execution; no part of the report
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class EpochDone:
         started: UNIX seconds.
         seconds: wall clock of training and evaluation.
         peak_mb: peak memory; 0 where the worker was lost.
+        allocated_mb: memory that is held when the epoch ends; 0 where the worker was lost.
     """
 
     trial: int
@@ -52,10 +54,15 @@ class EpochDone:
     started: float
     seconds: float
     peak_mb: float
+    allocated_mb: float = 0.0
 
     def timing_row(self) -> dict[str, Any]:
         """A row of `timing.csv`, but for the launch."""
-        return {name: getattr(self, name) for name in ("trial", "epoch", "worker", "started", "seconds", "peak_mb")}
+        return {name: getattr(self, name) for name in ("trial", "epoch", "worker", "started", *MEASURED)}
+
+    def tracked(self) -> dict[str, Any]:
+        """Its figures as trackers are told them: the report, and what this execution took."""
+        return {**self.metrics, **{name: getattr(self, name) for name in MEASURED}}
 
 
 @dataclass(frozen=True)
@@ -179,10 +186,8 @@ class Relay:
             self._fail(grant, Failure(**answer["failure"]))
         else:
             worker = f"{answer['node']}:{answer['pid']}"
-            self._done(
-                grant,
-                EpochDone(number, epoch, answer["metrics"], worker, answer["started"], answer["seconds"], answer["peak_mb"]),
-            )
+            took = (answer["started"], answer["seconds"], answer["peak_mb"], answer.get("allocated_mb", 0.0))
+            self._done(grant, EpochDone(number, epoch, answer["metrics"], worker, *took))
 
     def lose(self, number: int, message: str, blameless: bool = False) -> None:
         """The worker with `number`'s epoch is gone: what it left in the memo counts, otherwise the epoch is tried again.

@@ -13,6 +13,7 @@ from typing import Any
 from tune_accent.base.checksums import check_folder
 from tune_accent.base.errors import DataError
 from tune_accent.base.files import append_line, canonical_json, read_json, write_json, write_text
+from tune_accent.base.storage import explained
 from tune_accent.config.load import resolve
 from tune_accent.config.schema import Experiment
 from tune_accent.config.space import Space
@@ -33,7 +34,8 @@ FIGURES = (
     "val_loss",
     "score",
 )
-TIMING = ("launch", "trial", "epoch", "worker", "started", "seconds", "peak_mb")
+TIMING = ("launch", "trial", "epoch", "worker", "started", "seconds", "peak_mb", "allocated_mb")
+TIMINGS = (TIMING, TIMING[:-1])  # the second was written before allocated memory was noted
 
 
 def trials_csv(experiment: Experiment, space: Space, trials: Sequence[Trial]) -> str:
@@ -67,11 +69,20 @@ def epochs_jsonl(trials: Sequence[Trial]) -> str:
 
 
 def append_timing(root: Path, row: Mapping[str, Any]) -> None:
-    """One executed epoch into `timing.csv`."""
+    """One executed epoch into `timing.csv`, with the columns that the file has; memory that nobody measured is 0."""
     path = root / "timing.csv"
     if not path.exists():
         write_text(path, ",".join(TIMING) + "\n")
-    append_line(path, ",".join(_cell(row[name]) for name in TIMING))
+    with explained(path), path.open(encoding="utf-8", errors="replace") as stream:
+        columns = timing_columns(stream.readline())
+    known = {"allocated_mb": 0.0, **row}
+    append_line(path, ",".join(_cell(known[name]) for name in columns))
+
+
+def timing_columns(heading: str) -> tuple[str, ...]:
+    """The columns of a `timing.csv` that begins with `heading`; those of today where it says nothing that was ever written."""
+    found = tuple(heading.rstrip("\r\n").split(","))
+    return found if found in TIMINGS else TIMING
 
 
 def next_launch(root: Path) -> int:

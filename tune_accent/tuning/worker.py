@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import psutil
 from ray import cloudpickle
 from ray.tune import Trainable
 
@@ -42,7 +43,7 @@ class Program(Protocol):
         """Train exactly epoch `epoch` of the trial, continuing a live one or the memo's checkpoint.
 
         Returns:
-            JSON metrics, the same as in the memo, when checkpoint and memo are written. `timing` ({"started": UNIX s, "seconds", "peak_mb"})
+            JSON metrics, the same as in the memo, when checkpoint and memo are written. `timing` ({"started": UNIX s, "seconds", "peak_mb", "allocated_mb"})
             is optional and no part of the memo; without it the worker's own measurement counts.
 
         Raises:
@@ -60,7 +61,7 @@ class EpochTrainable(Trainable):  # type: ignore[misc]  # ray is untyped
     """Ray's handle on a worker; config: {"trial", "key", "params", "epoch"}, where `epoch` is the first to train.
 
     A step answers {"answer": JSON} with one of `metrics`, `failure` ({state, epoch, message}) or `abort` (nothing can go on), beside
-    `trial`, `epoch`, `pid`, `node`, `started`, `seconds`, `peak_mb`.
+    `trial`, `epoch`, `pid`, `node`, `started`, `seconds`, `peak_mb`, `allocated_mb`.
     """
 
     def setup(self, config: dict[str, Any], factory: bytes, spec: Mapping[str, Any], timeout_s: float) -> None:
@@ -83,8 +84,9 @@ class EpochTrainable(Trainable):  # type: ignore[misc]  # ray is untyped
         started, clock = time.time(), time.monotonic()
         answer = self._answer(self.config, self._epoch)
         timing = answer.get("metrics", {}).pop("timing", {})
-        measured = {"started": started, "seconds": time.monotonic() - clock, "peak_mb": peak_mb(), **timing}
-        answer |= {"trial": self.config["trial"], "epoch": self._epoch, "pid": os.getpid(), "node": self._local_ip, **measured}
+        measured = {"started": started, "seconds": time.monotonic() - clock, "peak_mb": peak_mb(), "allocated_mb": resident_mb()}
+        where = {"trial": self.config["trial"], "epoch": self._epoch, "pid": os.getpid(), "node": self._local_ip}
+        answer |= where | measured | timing
         self._epoch += 1
         return {"answer": canonical_json(answer)}
 
@@ -155,6 +157,11 @@ def peak_mb() -> float:
     """Peak resident memory of this process in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def resident_mb() -> float:
+    """Resident memory of this process in MB."""
+    return float(psutil.Process().memory_info().rss) / 2**20
 
 
 def _out_of_memory(error: BaseException) -> bool:
