@@ -46,6 +46,7 @@ from tune_accent.tuning.memo import DictMemo
 from tune_accent.tuning.suggest import make_suggester
 
 EPOCHS, GRACE, ETA, SLOTS = 9, 3, 3.0, 4
+BUDGETS = (0.5, 0.625)  # of the epochs that as many full trials take; searches that stop trials early end a little later
 Order = Literal["rounds", "async"]
 Floats = npt.NDArray[np.float64]
 
@@ -181,12 +182,12 @@ class Timed:
 
 @dataclass(frozen=True)
 class Search:
-    """One search: its best full-length trial's reported value by trials and by epochs, regret after half the epochs of full trials and at the end, and time
-    per suggestion."""
+    """One search: its best full-length trial's reported value by trials and by epochs, regret after each of `BUDGETS` and at the end, and time per
+    suggestion."""
 
     trials: Curve
     epochs: Curve
-    halfway: float | None
+    regrets: tuple[float | None, ...]
     regret: float | None
     ms: float
 
@@ -223,16 +224,20 @@ def _measured(core: Core, clock: simulated.Clock, family: Family, seed: int, ms:
     by_trial = _rising((trial.number + 1.0, core.value(trial.reports[-1])) for trial in full.values())
     ended = [(float(cost), key) for cost, (key, epoch) in enumerate(clock.trained, 1) if key in full and epoch == EPOCHS]
     by_epoch = _rising((cost, core.value(full[key].reports[-1])) for cost, key in ended)
-    half = core.settings.run_cap * EPOCHS / 2
 
     def regret(keys: Sequence[str]) -> float | None:
         best = max(keys, key=lambda key: core.value(full[key].reports[-1]), default=None)
         return None if best is None else family.best - family.truth(full[best].params, seed)
 
-    halfway = regret([key for cost, key in ended if cost <= half])
+    budgets = tuple(regret([key for cost, key in ended if cost <= spent(share, core.settings.run_cap)]) for share in BUDGETS)
     return Search(
-        Curve(by_trial, float(len(core.trials))), Curve(by_epoch, float(len(clock.trained))), halfway, regret(list(full)), ms
+        Curve(by_trial, float(len(core.trials))), Curve(by_epoch, float(len(clock.trained))), budgets, regret(list(full)), ms
     )
+
+
+def spent(share: float, trials: int) -> int:
+    """Epochs that are `share` of what as many full trials take."""
+    return int(share * trials * EPOCHS)
 
 
 def _rising(points: Iterator[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
@@ -247,12 +252,12 @@ def row(engine: Engine, order: Order, found: Sequence[Search], random: Sequence[
     """A line of the table."""
     target = median(one.epochs.final for one in random if one.epochs.final is not None)
     trials, epochs = [time_to(one.trials, target) for one in found], [time_to(one.epochs, target) for one in found]
-    spent = median(one.epochs.end for one in found)
-    halfway, regret = _regret([one.halfway for one in found]), _regret([one.regret for one in found])
+    in_all = median(one.epochs.end for one in found)
+    regrets = [_regret([one.regrets[place] for one in found]) for place in range(len(BUDGETS))]
     reached = sum(reach.reached for reach in epochs)
     return (
-        f"{engine.name:<22} {order:<7} {_cost(trials):>7} {_cost(epochs):>7} {reached:>4}/{len(found):<3} {spent:>7.0f}  "
-        f"{halfway:>22}  {regret:>22} {median(one.ms for one in found):>8.1f}"
+        f"{engine.name:<22} {order:<7} {_cost(trials):>7} {_cost(epochs):>7} {reached:>4}/{len(found):<3} {in_all:>7.0f}  "
+        f"{'  '.join(f'{one:>22}' for one in regrets)}  {_regret([one.regret for one in found]):>22} {median(one.ms for one in found):>8.1f}"
     )
 
 
@@ -267,9 +272,12 @@ def _cost(reaches: Sequence[Reach]) -> str:
     return f"{found:.0f}" if found is not None else f"> {max(reach.cost for reach in reaches):.0f}"
 
 
-def table(families: Sequence[str], orders: Sequence[Order], trials: int, seeds: int, sweeps: Any) -> Iterator[str]:
-    """The table, line by line."""
+def table(
+    families: Sequence[str], orders: Sequence[Order], engines: Sequence[str], trials: int, seeds: int, sweeps: Any
+) -> Iterator[str]:
+    """The table, line by line; random search without early stopping, the yardstick, is always run."""
     yield f"{trials} trials of {EPOCHS} epochs, {SLOTS} slots and workers, {seeds} seeds; regret: median [quartiles]; ms: CPU, median"
+    budgets = "  ".join(f"{f'regret, {spent(share, trials)} epochs':>22}" for share in BUDGETS)
     for name in families:
         family = FAMILIES[name]()
 
@@ -278,11 +286,11 @@ def table(families: Sequence[str], orders: Sequence[Order], trials: int, seeds: 
             return [search(family, engine, order, trials, seed, sweeps) for seed in range(seeds)]
 
         yield f"\n{name:<22} {'order':<7} {'to random’s median best':^24} {'epochs':>7}"
-        yield f"{'':<22} {'':<7} {'trials':>7} {'epochs':>7} {'reached':>8} {'in all':>7}  {f'regret, {trials * EPOCHS // 2} epochs':>22}  {'regret at the end':>22} {'ms each':>8}"
+        yield f"{'':<22} {'':<7} {'trials':>7} {'epochs':>7} {'reached':>8} {'in all':>7}  {budgets}  {'regret at the end':>22} {'ms each':>8}"
         for order in orders:
             random = searches(ENGINES[0], order)
             for engine in ENGINES:
-                if engine.sampler != "W&B bayes" or sweeps is not None:
+                if engine.name in engines and (engine.sampler != "W&B bayes" or sweeps is not None):
                     yield row(engine, order, searches(engine, order), random)
 
 
@@ -292,6 +300,7 @@ def main() -> None:
     parser.add_argument("--sweeps", type=Path, default=TARGET)
     parser.add_argument("--families", default=",".join(FAMILIES))
     parser.add_argument("--orders", default="rounds,async")
+    parser.add_argument("--engines", default=",".join(engine.name for engine in ENGINES))
     parser.add_argument("--trials", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=10)
     arguments = parser.parse_args()
@@ -301,7 +310,8 @@ def main() -> None:
         sys.stdout.write(f"{error}\n")
         sweeps = None
     orders: list[Order] = ["async" if name == "async" else "rounds" for name in arguments.orders.split(",")]
-    for line in table(arguments.families.split(","), orders, arguments.trials, arguments.seeds, sweeps):
+    engines = arguments.engines.split(",")
+    for line in table(arguments.families.split(","), orders, engines, arguments.trials, arguments.seeds, sweeps):
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 

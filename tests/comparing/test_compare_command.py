@@ -18,7 +18,7 @@ def test_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(tmp_path, COMPARE, "ray_results/lora", "--with", "ray_results/other", "--threshold", "0.5")
     assert done.returncode == 0, done.stderr
     assert "nothing about the engines" in done.stdout and "ray_results/lora/comparison/index.html" in done.stdout
-    assert "0.5,given,TPE + ASHA,epochs" in (tmp_path / "ray_results" / "lora" / "comparison" / "times.csv").read_text()
+    assert "0.5,given,GP + ASHA,epochs" in (tmp_path / "ray_results" / "lora" / "comparison" / "times.csv").read_text()
 
 
 @pytest.mark.parametrize(

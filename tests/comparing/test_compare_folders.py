@@ -39,7 +39,7 @@ def test_a_folder_is_read_back(pair: tuple[SearchRequest, SearchRequest]) -> Non
     core = core_of(asked)
     assert Clock(core, 2, outcome=lambda grant: report_of(grant.params, grant.key, grant.epoch)).run()
     found = read_folder(asked.root)
-    assert (found.name, found.engine, found.seed, found.length, found.grace) == ("lora", "TPE + ASHA", "5/0", 3, 1)
+    assert (found.name, found.engine, found.seed, found.length, found.grace) == ("lora", "GP + ASHA", "5/0", 3, 1)
     assert [trial.state for trial in found.trials] == [trial.state for trial in core.trials]
     assert [list(t.epochs) for t in found.trials if t.state != "DUPLICATE"] == [
         t.reports for t in core.trials if t.state != "DUPLICATE"
@@ -52,7 +52,7 @@ def test_a_folder_is_read_back(pair: tuple[SearchRequest, SearchRequest]) -> Non
 def test_a_whole_comparison(pair: tuple[SearchRequest, SearchRequest]) -> None:
     one, other = pair
     found, folder = run_comparison(Request(one.root, (str(other.root),)))
-    assert found.engines == ("TPE + ASHA", "random + ASHA") and not found.caveats
+    assert found.engines == ("GP + ASHA", "random + ASHA") and not found.caveats
     assert "one pair of searches" in found.conclusions[0] and folder == one.root / "comparison"
     names = {path.name for path in folder.iterdir()}
     tables = {"standings.csv", "times.csv", "waste.csv", "differences.csv", "curves.csv"}

@@ -166,7 +166,7 @@ def test_repeats_are_paired_with_those_of_the_search_itself(
     seeds: Mapping[str, list[str | None]] = {
         engine: [one.seed for one in found.campaigns if one.engine == engine] for engine in found.engines
     }
-    assert seeds == {"TPE + ASHA": ["5/0", "5/1"], "random + ASHA": ["5/0", "5/1"]}
+    assert seeds == {"GP + ASHA": ["5/0", "5/1"], "random + ASHA": ["5/0", "5/1"]}
     assert found.differences[0].pairs == 2 and "too few" in found.conclusions[0]
 
 
