@@ -1,6 +1,6 @@
 """Commands in processes that are forked from one which has torch and the like already: what their import takes is paid once, not once a command.
 
-Such a process differs from `python -m <module>` in nothing but that: it has its own session, folder, environment and streams, and ends as an
+Such a process differs from `python -m <module>` in nothing but that, and processes that it spawns are forked, too: it has its own session, folder, environment and streams, and ends as an
 interpreter ends. The first run of each command in a test file should nevertheless be a real one (`tests.entries.command.run`).
 
 `python -m tests.warm` is the process that forks: it answers a request (one line of JSON) with a line, until its stdin ends. Linux only.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import importlib
 import json
+import multiprocessing.context
 import os
 import runpy
 import subprocess
@@ -113,6 +114,8 @@ def _become(request: dict[str, Any]) -> None:
         os.dup2(opened, number)
         os.close(opened)
     sys.argv = [request["module"], *request["arguments"]]
+    contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
+    contexts["spawn"] = contexts["fork"]  # the process that prepares the data is forked from this one, too
 
 
 def _end(module: str) -> NoReturn:

@@ -7,8 +7,6 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.entries.command import CONFIG, SPACE, environment, refused, write_search
+from tests.entries.command import CONFIG, SPACE, refused, run, write_search
 from tests.warm import Warm
 
 pytestmark = pytest.mark.ray
@@ -49,28 +47,22 @@ def place(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Path:
     done = warm.run(folder, "tune_accent.search", "space.yaml")
     assert done.returncode == 0, done.stderr
     before = (folder / FOLDER / "trials.csv").read_bytes()
-    _interrupt(folder)
-    finished = warm.run(folder, RERUN, FOLDER, timeout=600)
+    _interrupt(folder, warm)
+    finished = run(folder, RERUN, FOLDER, timeout=600)
     assert finished.returncode == 0, finished.stderr
     (folder / "stdout.txt").write_text(finished.stdout, encoding="utf-8")
     assert (folder / FOLDER / "trials.csv").read_bytes() == before
     return folder
 
 
-def _interrupt(folder: Path) -> None:
+def _interrupt(folder: Path, warm: Warm) -> None:
     """SIGINT once the first epoch of the paper run is on the disk."""
-    command = [sys.executable, "-m", RERUN, FOLDER]
-    process = subprocess.Popen(command, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        timing = folder / FOLDER / "paper" / "timing.csv"
-        while process.poll() is None and not (timing.is_file() and timing.read_text().count("\n") > 1):
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=120)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130, told
+    process, timing = warm.start(folder, RERUN, FOLDER), folder / FOLDER / "paper" / "timing.csv"
+    while process.poll() is None and not (timing.is_file() and timing.read_text().count("\n") > 1):
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.poll() == 130, told
     assert "To continue:" in told and "tune_accent.rerun ray_results/space" in told
 
 
