@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from tests.support import small_experiment
 from tune_accent.base.errors import ModelError
+from tune_accent.base.log import only_errors_of
 from tune_accent.checking.finding import Skip
 from tune_accent.checking.weights import (
     check_codec,
@@ -20,7 +21,6 @@ from tune_accent.checking.weights import (
     check_weights,
     checkpoint_folder,
     judged_codec,
-    quiet_hub,
 )
 from tune_accent.config.schema import Experiment, QwenCodec, Tiny
 from tune_accent.data.audio import Wave
@@ -124,7 +124,7 @@ def test_a_folder_that_is_not_there_is_not_asked_of_the_hub(tmp_path: Path, monk
 def test_the_client_of_the_hub_tells_of_its_tries_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
     client = logging.getLogger("huggingface_hub.utils._http")
     for _ in range(2):
-        with quiet_hub():
+        with only_errors_of("huggingface_hub"):
             client.warning("Retrying in 1s")
     assert caplog.text == ""
     client.warning("afterwards")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +49,15 @@ def log_to(file: Path, *, terminal: bool = True) -> None:
         to_terminal.setLevel(logging.WARNING)
         to_terminal.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
         root.addHandler(to_terminal)
+
+
+@contextmanager
+def only_errors_of(library: str) -> Iterator[None]:
+    """Keep a library from logging anything below errors, for what it says several times or what is no matter of the user's."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import numpy as np
 
 from tune_accent.base.errors import ModelError
 from tune_accent.base.files import read_json
+from tune_accent.base.log import only_errors_of
 from tune_accent.base.seeds import generator
 from tune_accent.checking.file_system import gib
 from tune_accent.checking.finding import Finding, Skip
@@ -30,6 +29,7 @@ PARTS = ("talker.model.", "talker.codec_head.", "talker.text_projection.", "talk
 SPEAKER = "speaker_encoder."
 AGAIN = "download the checkpoint again: hf download {name} --local-dir FOLDER, and set model.backbone to the folder"
 WEIGHTS = "*.safetensors"
+HUB_CLIENT = "huggingface_hub"  # its logger
 OURS = ("models", "checkpoints", "weights")  # folders that our messages and others' habits name, not owners on the Hub
 
 
@@ -49,7 +49,7 @@ def checkpoint_folder(spec: Experiment) -> Path:
         return Path(name)
     if name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name).parent.is_dir() or name.split("/")[0] in OURS:
         raise _no_folder(name)
-    with quiet_hub():
+    with only_errors_of(HUB_CLIENT):  # it tells of each of its six tries; the finding tells of the last one
         return hub_folder(name, "model.backbone", FILES, base_config)
 
 
@@ -59,18 +59,6 @@ def _no_folder(name: str) -> ModelError:
     fix = f"give the folder of a copy, made where there is a network by `hf download {hub_id} --local-dir models/{hub_id.split('/')[1]}`"
     what = f"no folder {name!r} (a path counts from the current folder, {Path.cwd()})"
     return ModelError(what, "model.backbone", f"{fix}; or the Hub id {hub_id} itself")
-
-
-@contextmanager
-def quiet_hub() -> Iterator[None]:
-    """The Hub's client tells of each of its six tries; the finding tells of the last one."""
-    client = logging.getLogger("huggingface_hub")
-    level = client.level
-    client.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        client.setLevel(level)
 
 
 def base_config(folder: Path) -> dict[str, Any]:
@@ -191,7 +179,7 @@ def check_codec(spec: Experiment, folder: Path | None) -> Iterator[Finding]:
     from tune_accent.models.qwen_codec import QwenTokenizer
     from tune_accent.training.device import default_device
 
-    with quiet_hub():
+    with only_errors_of(HUB_CLIENT):
         codec = QwenTokenizer.open(where, default_device())
     yield judged_codec(codec, str(where))
 

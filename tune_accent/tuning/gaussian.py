@@ -8,7 +8,6 @@ attempt): there is no state to save, and replays leave it unchanged.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +17,7 @@ import optuna
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from tune_accent.base.log import only_errors_of
 from tune_accent.config.space import Space
 from tune_accent.tuning.core import Settings, State
 from tune_accent.tuning.draws import WITHOUT_VALUES, distributions, params_of, seed_of
@@ -45,7 +45,7 @@ class GaussianSuggester:
         """A draw for trial `number`; never exhausted. A later attempt takes the place of the one before."""
         self._draws.pop(number, None)
         study = optuna.create_study(direction=self._settings.goal, sampler=self._sampler(number, attempt))
-        with _quiet(), _one_thread():
+        with only_errors_of("optuna"), _one_thread():  # it warns where greenlet is not installed: a matter of milliseconds
             if isinstance(study.sampler, GPSampler):
                 study.add_trials(list(self._trials()))
             self._draws[number] = dict(study.ask(self._distributions).params)
@@ -114,15 +114,3 @@ def _one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna warns that it searches places one after another where greenlet is not installed; that is a matter of milliseconds."""
-    logger = logging.getLogger("optuna")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
