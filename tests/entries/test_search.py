@@ -160,7 +160,9 @@ def test_the_shipped_search_is_fine() -> None:
     assert done.returncode == 0 and done.stderr == "" and "16 trials of lora_rank" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("space.yaml", "--validate"), ("nowhere.yaml",), ("--nothing",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("space.yaml", "--validate"), ("nowhere.yaml",), ("--nothing",)], ids=" ".join
+)
 def test_a_warm_command_says_and_ends_as_a_real_one(tmp_path: Path, warm: Warm, arguments: tuple[str, ...]) -> None:
     real, forked = run(write_search(tmp_path), SEARCH, *arguments), warm.run(tmp_path, SEARCH, *arguments)
     assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
