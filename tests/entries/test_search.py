@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -160,12 +161,15 @@ def test_the_shipped_search_is_fine() -> None:
     assert done.returncode == 0 and done.stderr == "" and "16 trials of lora_rank" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "arguments", [("--help",), ("space.yaml", "--validate"), ("nowhere.yaml",), ("--nothing",)], ids=" ".join
-)
+def still(text: str) -> str:
+    """What a command says, without what is free on the machine at that moment."""
+    return re.sub(r"[\d.]+ [KMGT]iB (free|of main memory)", r"\1", text)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("space.yaml", "--dry-run"), ("nowhere.yaml",), ("--nothing",)], ids=" ".join)
 def test_a_warm_command_says_and_ends_as_a_real_one(tmp_path: Path, warm: Warm, arguments: tuple[str, ...]) -> None:
     real, forked = run(write_search(tmp_path), SEARCH, *arguments), warm.run(tmp_path, SEARCH, *arguments)
-    assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
+    assert (forked.returncode, still(forked.stdout), forked.stderr) == (real.returncode, still(real.stdout), real.stderr)
 
 
 def test_a_name_can_be_a_folder() -> None:

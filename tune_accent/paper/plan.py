@@ -91,8 +91,8 @@ def baselines(experiment: Experiment, space: LoadedSpace, trials: Iterable[Trial
 def random_arm(experiment: Experiment, space: LoadedSpace, trials: Iterable[Trial]) -> Plan:
     """The best of the trials that the sampler drew before it had learnt anything, where it learns at all.
 
-    A sampler draws at random while fewer than `tuning.startup_trials` trials have ended; the first that many are therefore random whatever
-    became of them. (Some of the next ones may be, too; they are not counted.)
+    The first `tuning.startup_trials` trials are random whatever became of them. (With TPE, which draws at random until that many have ended, some of
+    the next ones may be, too; they are not counted.)
     """
     tuning = experiment.tuning
     if space.method != "bayes" or tuning.sampler == "random":
