@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,8 @@ class Clock:
 class SimulatedProgram:
     """Trains by sleeping. `spec`: {"root", "seconds", "faults": {"<trial key>:<epoch>": name}}; faults happen once unless they are "always…".
 
-    Every epoch that begins leaves a file `begun/<trial key>-<epoch>-<process>`.
+    Every epoch that begins leaves a file `begun/<trial key>-<epoch>-<process>`. Once there is a file `doomed`, a list of processes, the
+    first of them that is about to finish an epoch kills them all, in that order: a machine that dies while it trains.
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
@@ -128,6 +130,7 @@ class SimulatedProgram:
         assert len(self.memo.reports(key)) >= epoch - 1, "the epoch before is not in the memo"
         write_text(Path(self._spec["root"]) / "begun" / f"{key}-{epoch}-{os.getpid()}", "")
         time.sleep(self._spec.get("seconds", 0.0))
+        self._die_with_the_machine()
         self._fault(self._spec.get("faults", {}).get(f"{key}:{epoch}"), f"{key}-{epoch}")
         metrics = metrics_of(params, key, epoch)
         self.memo.record(key, epoch, metrics)
@@ -135,6 +138,13 @@ class SimulatedProgram:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _die_with_the_machine(self) -> None:
+        doomed = Path(self._spec["root"]) / "doomed"
+        if doomed.exists() and os.getpid() in (processes := json.loads(doomed.read_text())):
+            for process in sorted(processes, key=os.getpid().__eq__):  # itself last
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
 
     def _fault(self, name: str | None, place: str) -> None:
         flag = Path(self._spec["root"]) / "faults" / place
