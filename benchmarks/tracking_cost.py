@@ -106,7 +106,7 @@ def ours(root: Path, count: int, epochs: int) -> dict[str, float]:
     experiment = small_experiment(root / "data").model_copy(update={"tracking": tracking})
     write_json(root / "environment.json", environment())  # as a search has done by then
     trials: list[SimulatedTrial] = []
-    search = Tracked(experiment, root, sha256_json("benchmark"), {"data": vars(PREPARED)}, lambda: trials, lambda: None)
+    search = Tracked(experiment, root, sha256_json("benchmark"), {"data": vars(PREPARED)}, lambda: trials, lambda: None, dict)
     waited, used, began = Waited(), Processors(), time.perf_counter()
     tracker = waited.call(track_search, search)
     for number in range(count):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -51,7 +52,8 @@ def compare(root: Path) -> dict[str, OfflineRun]:
         run = runs[run_id(identity, key)]
         row = run.history[epoch - 1]
         assert (run.config["trial"], run.config["key"], row["_step"], row["epoch"]) == (number, key, epoch, epoch)
-        assert set(row) - OURS == set(line) and row["seconds"] == 0.5 and row["peak_mb"] == 1.0 == row["allocated_mb"]
+        figures = {name for name in row if name.startswith("figures/")}
+        assert set(row) - OURS - figures == set(line) and row["seconds"] == 0.5 and row["peak_mb"] == 1.0 == row["allocated_mb"]
         for name, value in line.items():
             assert row[name] == (canonical_json(value) if isinstance(value, dict) else value), name
     return runs
@@ -83,12 +85,13 @@ def test_offline_runs_hold_every_figure_of_a_search(tmp_path: Path, monkeypatch:
     assert outcome.best is not None
     best = run_id((asked.root / "spec.sha256").read_text().strip(), outcome.best.key)
     check_artifact(asked.root, best)
+    check_figures(asked.root, best)
     ledger = read_ledger(asked.root / "wandb" / LEDGER)
-    assert ledger[best].pop("artifact") == f"{outcome.best.key}/3"
+    sent = ledger[best].pop("best")
     write_json(asked.root / "wandb" / LEDGER, ledger)  # as after a kill in between
     launch(asked, monkeypatch)
     check_artifact(asked.root, best)
-    assert read_ledger(asked.root / "wandb" / LEDGER)[best]["artifact"] == f"{outcome.best.key}/3"
+    assert read_ledger(asked.root / "wandb" / LEDGER)[best]["best"] == sent
     compare(asked.root)
 
 
@@ -113,6 +116,24 @@ def check_artifact(root: Path, best: str) -> None:
         path.name: path.read_bytes() for path in (root / "best").iterdir()
     }
     assert read_base(fetched).backbone == "tiny" and read_base(fetched).fingerprint == PREPARED.backbone
+
+
+def check_figures(root: Path, best: str) -> None:
+    """Assert that the best run shows the figures of the search's report, beside the figures of its last epoch."""
+    (folder,) = (root / "wandb").glob(f"offline-run-*-{best}")
+    path = folder / f"run-{best}.wandb"
+    rows = [
+        {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
+        for record in map(Record.FromString, _records(path, path.read_bytes()))
+        if record.HasField("history")
+    ]
+    shown = [value for name, value in rows[-1].items() if name.startswith("figures/") and name.endswith("/path")]
+    assert rows[-1]["epoch"] == len(rows), "no row of their own"
+    page = (root / "report" / "index.html").read_text(encoding="utf-8")
+    for path in shown:
+        png = (folder / "files" / path).read_bytes()
+        assert base64.b64encode(png).decode() in page, "the same picture as in the report"
+    assert len(shown) == page.count("data:image/png") > 2, rows[-1]
 
 
 def test_an_adapter_that_is_not_there_is_not_sent(tmp_path: Path) -> None:

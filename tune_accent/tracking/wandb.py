@@ -7,6 +7,7 @@ that trained its trial; an online one is resumed. A trial that repeats another (
 from __future__ import annotations
 
 import logging
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ class Tracked:
         about: entries of every run's configuration: space, hashes of the data, protocol.
         trials: every trial so far, by number.
         best: the best trial of a finished search and the folder of its adapter, with card and base; None before they are written.
+        figures: of the search: PNG files by name; asked for once it is finished.
     """
 
     experiment: Experiment
@@ -45,6 +47,7 @@ class Tracked:
     about: Mapping[str, Any]
     trials: Callable[[], Sequence[TrackedTrial]]
     best: Callable[[], tuple[TrackedTrial, Path] | None]
+    figures: Callable[[], Mapping[str, bytes]]
 
 
 class Wandb:
@@ -72,7 +75,7 @@ class Wandb:
         self._end_those_that_ended()
 
     def close(self) -> None:
-        """End the runs, send the best adapter of a finished search, and let the client finish within its time."""
+        """End the runs, send the best adapter and the figures of a finished search, and let the client finish within its time."""
         self._end_those_that_ended()
         self._send_best()
         self._link.close()
@@ -115,12 +118,14 @@ class Wandb:
         if best is None:
             return
         trial, adapter = best
-        id, version = self._id(trial.number), f"{trial.key}/{len(trial.reports)}"
-        if self._ledger.get(id, {}).get("artifact") == version:
+        table = [[one.key, one.state, len(one.reports)] for one in self._search.trials()]
+        id, version = self._id(trial.number), sha256_json([trial.key, table])
+        if self._ledger.get(id, {}).get("best") == version:
             return
         self._catch_up(trial, len(trial.reports))
         name = f"adapter-{self._search.identity[:12]}"
-        self._link.send({"do": "artifact", "id": id, "name": name, "folder": str(adapter), "version": version})
+        figures = {tag: b64encode(png).decode() for tag, png in self._search.figures().items()}
+        self._link.send({"do": "best", "id": id, "name": name, "folder": str(adapter), "figures": figures, "version": version})
         self._end(trial)
 
     def _row(self, trial: TrackedTrial, epoch: int) -> dict[str, Any]:

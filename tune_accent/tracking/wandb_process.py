@@ -1,6 +1,6 @@
 """W&B's client in a process of its own: reads one message a line from stdin, ends when stdin does.
 
-`tracking/wandb_link.py` starts it. The first message is a `Hello`; then `run`, `epoch`, `end` and `artifact`, each with the id of its run.
+`tracking/wandb_link.py` starts it. The first message is a `Hello`; then `run`, `epoch`, `end` and `best`, each with the id of its run.
 Trouble is one line on stdout. Does *not* cover a client that hangs: who started this process ends it.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from tune_accent.base.errors import DataError
-from tune_accent.base.files import make_folder, read_json, remove, write_json
+from tune_accent.base.files import make_folder, read_json, remove, write_bytes, write_json
 from tune_accent.config.load import resolve
 from tune_accent.config.schema import Experiment
 from tune_accent.tracking.gpu import GpuUse
@@ -74,7 +75,7 @@ class Runs:
 
     def take(self, message: Mapping[str, Any]) -> None:
         """Do what a message says."""
-        steps: dict[str, Callable[..., None]] = {"run": self.run, "epoch": self.epoch, "end": self.end, "artifact": self.artifact}
+        steps: dict[str, Callable[..., None]] = {"run": self.run, "epoch": self.epoch, "end": self.end, "best": self.best}
         steps[message["do"]](**{name: value for name, value in message.items() if name != "do"})
 
     def run(self, id: str, name: str, config: Mapping[str, Any], params: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
@@ -108,8 +109,15 @@ class Runs:
         if self.hello.folder is not None:
             self._note(id, {"epochs": self.epochs[id], "state": state})
 
-    def artifact(self, id: str, name: str, folder: str, version: str) -> None:
-        """Put an adapter folder, whole, into an open run as a model with the alias `best`; `version` goes into the ledger."""
+    def best(self, id: str, name: str, folder: str, figures: Mapping[str, str], version: str) -> None:
+        """What the run of a search's best trial has beside its epochs; `version` goes into the ledger.
+
+        Args:
+            id: of an open run.
+            name: of the artifact, a model with the alias `best`.
+            folder: an adapter folder, which is the artifact, whole.
+            figures: of the search: PNG files in Base64 by name, shown as `figures/<name>`.
+        """
         import wandb
 
         if id in self.lost:
@@ -117,8 +125,14 @@ class Runs:
         found = wandb.Artifact(name, type="model")
         for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
             found.add_file(str(file), name=file.relative_to(folder).as_posix(), skip_cache=True)
-        self.open[id].log_artifact(found, aliases=["best"])
-        self._note(id, {"artifact": version})
+        run = self.open[id]
+        run.log_artifact(found, aliases=["best"])
+        shown = {}
+        for tag, png in figures.items():
+            write_bytes(file := Path(str(self.hello.folder)) / "wandb" / "figures" / f"{tag}.png", b64decode(png))
+            shown[f"figures/{tag}"] = wandb.Image(str(file))
+        run.log(shown, step=max(run.step, self.epochs[id]))  # in the row of the last epoch, unless W&B has that already
+        self._note(id, {"best": version})
 
     def close(self) -> None:
         """Finish what is still open: its search was interrupted."""
@@ -201,7 +215,7 @@ class Runs:
 
 
 def read_ledger(path: Path) -> dict[str, dict[str, Any]]:
-    """Run id → `epochs`, `state` and, where it has one, `artifact`, of the runs that were finished; empty where it is missing or damaged."""
+    """Run id → `epochs`, `state` and, if it was the best, `best`, of the runs that were finished; empty where it is missing or damaged."""
     try:
         found = read_json(path)
     except (DataError, FileNotFoundError):

@@ -20,6 +20,7 @@ from tune_accent.base.errors import DataError
 from tune_accent.base.files import read_json, write_text
 from tune_accent.base.storage import explained
 from tune_accent.config.schema import Experiment
+from tune_accent.reporting.figures import Picture
 from tune_accent.reporting.page import Page, to_html
 from tune_accent.reporting.search_figures import search_figures
 from tune_accent.reporting.search_page import search_page
@@ -44,8 +45,17 @@ def write_search_report(root: Path) -> Path:
     pictures = search_figures(view)
     write_text(root / PLACE, to_html(search_page(view, pictures)))
     if (root / "tensorboard").is_dir():
-        write_figures(root / "tensorboard" / "search", {name: picture.png for name, picture in pictures.items()})
+        write_figures(root / "tensorboard" / "search", _png(pictures))
     return root / PLACE
+
+
+def figures_of(root: Path) -> dict[str, bytes]:
+    """The figures of that report: PNG files by name. Raises as `write_search_report`."""
+    return _png(search_figures(read_view(root)))
+
+
+def _png(pictures: Mapping[str, Picture]) -> dict[str, bytes]:
+    return {name: picture.png for name, picture in pictures.items()}
 
 
 def read_view(root: Path) -> SearchView:

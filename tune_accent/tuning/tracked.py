@@ -14,6 +14,7 @@ from tune_accent.tracking.tracker import Several, Tracker
 from tune_accent.tracking.wandb import Tracked, track_search
 from tune_accent.tuning.core import Core, Trial
 from tune_accent.tuning.folder import read_spec
+from tune_accent.tuning.search_report import figures_of
 
 
 def search_tracker(experiment: Experiment, root: Path, core: Core) -> Tracker:
@@ -47,7 +48,7 @@ def _tracked(experiment: Experiment, root: Path, core: Core) -> Tracked:
         found = core.best() if core.done else None
         return None if found is None or not _is_written(root, found) else (found, root / "best")
 
-    return Tracked(experiment, root, spec.sha256(), about, lambda: core.trials, best)
+    return Tracked(experiment, root, spec.sha256(), about, lambda: core.trials, best, lambda: figures_of(root))
 
 
 def _is_written(root: Path, best: Trial) -> bool:
