@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -13,14 +12,13 @@ from safetensors.numpy import load_file, save_file
 
 from tests.support import small_experiment
 from tune_accent.base.errors import ModelError
-from tune_accent.base.log import only_errors_of
 from tune_accent.checking.finding import Skip
 from tune_accent.checking.weights import (
     check_codec,
     check_tokenizer,
     check_weights,
-    checkpoint_folder,
     judged_codec,
+    weights_folder,
 )
 from tune_accent.config.schema import Experiment, QwenCodec, Tiny
 from tune_accent.data.audio import Wave
@@ -107,28 +105,18 @@ def test_weights_that_are_not_there_say_how_to_get_them(tmp_path: Path, monkeypa
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
     with pytest.raises(ModelError) as caught:
-        checkpoint_folder(with_backbone(tmp_path, name))
+        weights_folder(with_backbone(tmp_path, name))
     assert caught.value.fix is not None and "folder" in caught.value.fix
 
 
 def test_a_folder_that_is_not_there_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tune_accent.models.backbone.hub_folder", lambda *_: pytest.fail("it is no Hub id"))
+    monkeypatch.setattr("tune_accent.models.backbone.fetched", lambda *_: pytest.fail("it is no Hub id"))
     for name in ("models/none", "here/none", "./none", "a/b/c"):
         with pytest.raises(ModelError, match=f"no folder {name!r}") as caught:
-            checkpoint_folder(with_backbone(tmp_path, name))
+            weights_folder(with_backbone(tmp_path, name))
         assert str(tmp_path) in caught.value.what and "hf download" in str(caught.value.fix)
-
-
-def test_the_client_of_the_hub_tells_of_its_tries_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    client = logging.getLogger("huggingface_hub.utils._http")
-    for _ in range(2):
-        with only_errors_of("huggingface_hub"):
-            client.warning("Retrying in 1s")
-    assert caplog.text == ""
-    client.warning("afterwards")
-    assert "afterwards" in caplog.text
 
 
 def test_a_fitted_codec_belongs_to_the_tiny_model_only(tmp_path: Path) -> None:

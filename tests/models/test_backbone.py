@@ -128,10 +128,11 @@ def test_a_hub_id_goes_through_the_same_code(monkeypatch: pytest.MonkeyPatch, ti
     """The Hub's client is replaced; what it returns is a real folder."""
     asked: list[str] = []
 
-    def download(name: str, file: str = "", allow_patterns: object = None) -> str:
+    def download(name: str, file: str = "", **_: object) -> str:
         asked.append(name)
         return str(tiny_folder / file)
 
+    monkeypatch.setattr("tune_accent.base.hub._silence", lambda: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     backbone = load_backbone("someone/Tiny-Base")

@@ -18,6 +18,7 @@ from tune_accent.auditing.extract import Sources, each
 from tune_accent.auditing.store import Compute, Extraction, Matrix, Rows
 from tune_accent.base.errors import MissingDependency, ModelError, UserError
 from tune_accent.base.files import sha256_file, sha256_json
+from tune_accent.base.hub import NoCopy, hub_copy
 from tune_accent.config.schema import SpeechEncoder
 
 if TYPE_CHECKING:
@@ -184,15 +185,11 @@ def local_folder(name: str, where: str, files: Sequence[str]) -> Path:
     """The folder `name`, or the local copy of a Hub repository of that name."""
     if Path(name).is_dir():
         return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     try:
-        return Path(snapshot_download(name, allow_patterns=list(files)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        return hub_copy(name, files)
+    except NoCopy as error:
         raise ModelError(
-            f"{name!r} is no folder, and as a Hub id it cannot be fetched: {reason}",
+            f"{name!r} is no folder, and as a Hub id it cannot be fetched: {error}",
             where=where,
             fix="check the name and the network, or give the folder of a copy that you have",
         ) from error

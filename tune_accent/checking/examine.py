@@ -94,7 +94,7 @@ class Examination:
     def _weights(self) -> Iterator[Finding]:
         if self.spec.model.backbone == "tiny":
             self._corpus()  # the tiny model is built beside it, and no corpus is made in a folder that holds something
-        self.folder = weights.checkpoint_folder(self.spec)
+        self.folder = weights.weights_folder(self.spec)
         return weights.check_weights(self.folder, self.spec.model.backbone)
 
     def _tokenizer(self) -> Iterator[Finding]:

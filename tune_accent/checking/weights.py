@@ -15,50 +15,32 @@ import numpy as np
 
 from tune_accent.base.errors import ModelError
 from tune_accent.base.files import read_json
-from tune_accent.base.log import only_errors_of
 from tune_accent.base.seeds import generator
 from tune_accent.checking.file_system import gib
 from tune_accent.checking.finding import Finding, Skip
 from tune_accent.config.schema import Experiment, QwenCodec
 from tune_accent.data.audio import SAMPLING_RATE
 from tune_accent.data.codec import CODEBOOKS, FRAME_RATE, Codec
-from tune_accent.models.published import HUB_IDS
 
 SINGLE = {"<|im_start|>": "<|im_start|>", "assistant": "assistant", "\n": "newline", "<|im_end|>": "<|im_end|>"}
 PARTS = ("talker.model.", "talker.codec_head.", "talker.text_projection.", "talker.code_predictor.")
 SPEAKER = "speaker_encoder."
 AGAIN = "download the checkpoint again: hf download {name} --local-dir FOLDER, and set model.backbone to the folder"
 WEIGHTS = "*.safetensors"
-HUB_CLIENT = "huggingface_hub"  # its logger
-OURS = ("models", "checkpoints", "weights")  # folders that our messages and others' habits name, not owners on the Hub
 
 
-def checkpoint_folder(spec: Experiment) -> Path:
+def weights_folder(spec: Experiment) -> Path:
     """The folder of the experiment's backbone; built for `tiny`, fetched for a Hub id.
 
     Raises:
         ModelError: there is none, or it is no Base checkpoint.
     """
-    from tune_accent.models.backbone import FILES, hub_folder
+    from tune_accent.models.backbone import checkpoint_folder
     from tune_accent.models.tiny import ensure_tiny
 
-    name = spec.model.backbone
-    if name == "tiny":
+    if spec.model.backbone == "tiny":
         return ensure_tiny(Path(spec.data.root) / "prepared", spec.model.tiny, getattr(spec.data.codec, "codewords", 2048))
-    if Path(name).is_dir():
-        return Path(name)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name).parent.is_dir() or name.split("/")[0] in OURS:
-        raise _no_folder(name)
-    with only_errors_of(HUB_CLIENT):  # it tells of each of its six tries; the finding tells of the last one
-        return hub_folder(name, "model.backbone", FILES, base_config)
-
-
-def _no_folder(name: str) -> ModelError:
-    last = name.rstrip("/").split("/")[-1]
-    hub_id = next((one for one in HUB_IDS.values() if one.endswith(f"/{last}")), HUB_IDS["0.6B"])
-    fix = f"give the folder of a copy, made where there is a network by `hf download {hub_id} --local-dir models/{hub_id.split('/')[1]}`"
-    what = f"no folder {name!r} (a path counts from the current folder, {Path.cwd()})"
-    return ModelError(what, "model.backbone", f"{fix}; or the Hub id {hub_id} itself")
+    return checkpoint_folder(spec.model.backbone)
 
 
 def base_config(folder: Path) -> dict[str, Any]:
@@ -179,8 +161,7 @@ def check_codec(spec: Experiment, folder: Path | None) -> Iterator[Finding]:
     from tune_accent.models.qwen_codec import QwenTokenizer
     from tune_accent.training.device import default_device
 
-    with only_errors_of(HUB_CLIENT):
-        codec = QwenTokenizer.open(where, default_device())
+    codec = QwenTokenizer.open(where, default_device())
     yield judged_codec(codec, str(where))
 
 

@@ -18,6 +18,8 @@ import torch
 
 from tune_accent.base.errors import DataError, ModelError
 from tune_accent.base.files import read_json, sha256_file, sha256_json
+from tune_accent.base.hub import NoCopy, hub_copy, is_hub_id
+from tune_accent.models.published import HUB_IDS
 from tune_accent.models.qwen_import import import_qwen_tts
 
 log = logging.getLogger(__name__)
@@ -145,7 +147,7 @@ def load_backbone(
     """
     name = str(name_or_folder)
     _check_attention(attention, dtype, torch.device(device))
-    folder = _resolve(name)
+    folder = checkpoint_folder(name)
     _checked_config(folder, name)
     tts = _read(folder, name, attention, dtype, torch.device(device))
     tts.model.requires_grad_(False)
@@ -175,7 +177,7 @@ def decoder_blocks(name_or_folder: str | Path) -> int:
         ModelError: as `load_backbone`.
     """
     name = str(name_or_folder)
-    return int(_checked_config(_resolve(name), name)["talker_config"]["num_hidden_layers"])
+    return int(_checked_config(checkpoint_folder(name), name)["talker_config"]["num_hidden_layers"])
 
 
 def set_checkpointing(backbone: Backbone, talker: bool, code_predictor: bool = False) -> None:
@@ -190,45 +192,46 @@ def set_checkpointing(backbone: Backbone, talker: bool, code_predictor: bool = F
             model.gradient_checkpointing_disable()
 
 
-def _resolve(name: str) -> Path:
-    """The folder of a checkpoint: `name` itself, or the local copy of a Hub repository (config first: a wrong one is not downloaded)."""
+def checkpoint_folder(name: str) -> Path:
+    """The folder of a checkpoint: `name` itself, or the local copy of a Hub repository (config first: a wrong one is not downloaded).
+
+    Raises:
+        ModelError: there is none, or it is no Base checkpoint.
+    """
     if Path(name).is_dir():
         return Path(name)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name).parent.is_dir():
-        raise ModelError(
-            f"no folder {name!r}",
-            where="model.backbone",
-            fix="give a folder, a Hub id such as Qwen/Qwen3-TTS-12Hz-0.6B-Base, or tiny",
-        )
-    return hub_folder(name, "model.backbone", FILES, lambda folder: _checked_config(folder, name))
+    if not is_hub_id(name):
+        raise _no_folder(name)
+    return fetched(name, "model.backbone", FILES, lambda folder: _checked_config(folder, name))
 
 
-def hub_folder(name: str, key: str, files: Sequence[str], check: Callable[[Path], object]) -> Path:
+def _no_folder(name: str) -> ModelError:
+    last = name.rstrip("/").split("/")[-1]
+    hub_id = next((one for one in HUB_IDS.values() if one.endswith(f"/{last}")), HUB_IDS["0.6B"])
+    fix = f"give the folder of a copy, made where there is a network by `hf download {hub_id} --local-dir models/{hub_id.split('/')[1]}`"
+    what = f"no folder {name!r} (a path counts from the current folder, {Path.cwd()})"
+    return ModelError(what, "model.backbone", f"{fix}; or the Hub id {hub_id} itself; or tiny")
+
+
+def fetched(name: str, key: str, files: Sequence[str], look: Callable[[Path], object]) -> Path:
     """The local copy of a Hub repository.
 
     Args:
         name: `owner/repository`.
         key: of the config, for messages.
-        files: patterns of what is needed.
-        check: looks at the folder while config.json alone is in it: what it refuses is not downloaded.
+        files, look: as in `hub_copy`.
 
     Raises:
-        ModelError: the Hub or the repository cannot be reached; or what `check` raises.
+        ModelError: the Hub or the repository cannot be reached; or what `look` raises.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     try:
-        check(Path(hf_hub_download(name, "config.json")).parent)
-        return Path(snapshot_download(name, allow_patterns=list(files)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"Hub id {name!r} cannot be fetched: {reason}",
-            where=key,
-            fix=f"check the id, the network and `hf auth login`; or set {key} to the folder of a copy, made where there is a network "
-            f"by `hf download {name} --local-dir models/{name.split('/')[-1]}`",
-        ) from error
+        return hub_copy(name, files, look=look)
+    except NoCopy as error:
+        fix = (
+            f"check the id, the network and `hf auth login`; or set {key} to the folder of a copy, made where there is a network "
+            f"by `hf download {name} --local-dir models/{name.split('/')[-1]}`"
+        )
+        raise ModelError(f"Hub id {name!r} cannot be fetched: {error}", where=key, fix=fix) from error
 
 
 def _checked_config(folder: Path, name: str) -> dict[str, Any]:

@@ -16,10 +16,11 @@ import torch
 
 from tune_accent.base.errors import ModelError
 from tune_accent.base.files import read_json, sha256_file, write_json
+from tune_accent.base.hub import is_hub_id
 from tune_accent.data.audio import SAMPLING_RATE, Wave
 from tune_accent.data.cache_format import codec_files, codec_fingerprint
 from tune_accent.data.codec import CODEBOOKS, FRAME_RATE, META, Codes
-from tune_accent.models.backbone import hub_folder
+from tune_accent.models.backbone import fetched
 from tune_accent.models.qwen_import import import_qwen_tts
 
 KEY = "data.codec.path"
@@ -61,9 +62,9 @@ class QwenTokenizer:
         name = str(name_or_folder)
         if Path(name).is_dir():
             return cls(Path(name), device)
-        if name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name).parent.is_dir():
+        if not is_hub_id(name):
             raise ModelError(f"no folder {name!r}", where=KEY, fix=f"give a folder, or the Hub id {HUB_ID}")
-        return cls(hub_folder(name, KEY, FILES, _read_config), device)
+        return cls(fetched(name, KEY, FILES, _read_config), device)
 
     def encode(self, wave: Wave) -> Codes:
         """See `Codec.encode`."""

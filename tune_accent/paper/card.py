@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
+from tune_accent.base.hub import is_hub_id
 from tune_accent.paper.arms import Measured, measure
 from tune_accent.paper.report_words import (
     backbone_name,
     control_words,
     data_name,
-    is_hub_id,
     licence_notes,
     limits,
     verdict_words,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tune_accent.base.hub import is_hub_id
 from tune_accent.config.schema import DemoSource, Experiment
 from tune_accent.evaluation import Figure, Verdict
 from tune_accent.paper.arms import Measured
@@ -121,11 +122,6 @@ def backbone_name(experiment: Experiment) -> str:
 def data_name(experiment: Experiment) -> str:
     """The data set's folder, without the path to it."""
     return Path(experiment.data.root).name
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a backbone is `owner/name`, and no path."""
-    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
 
 
 def licence_notes(experiment: Experiment) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ A column of audio may be gigabytes in one row group: it is read page by page. Do
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 
 from tune_accent.base.errors import DataError, MissingDependency
 from tune_accent.base.files import sha256_bytes, sha256_json
+from tune_accent.base.hub import NoCopy, hub_copy, is_hub_id
 from tune_accent.config.words import nearest
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 BATCH = 64  # rows that are held with their audio
 BUFFER = 1 << 20  # bytes that are read at once
 PAGE_ROWS = 1024
@@ -61,7 +60,7 @@ def find_shards(where: str) -> list[Path]:
             "no file has a name like that",
             "correct the pattern, and quote it for the shell",
         )
-    if HUB_ID.fullmatch(where) and not path.parent.is_dir():
+    if is_hub_id(where):
         return _some(_download(where).rglob("*.parquet"), where, "the data set holds no *.parquet file", "check the id")
     raise DataError("there is no such folder", where=where, fix="give the folder with the parquet shards, a glob, or a Hub id")
 
@@ -80,17 +79,13 @@ def _others(folder: Path) -> str:
 
 def _download(name: str) -> Path:
     try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        return hub_copy(name, ["*.parquet"], "dataset")
     except ImportError as error:
         what = "no such folder here, and to ask the Hub for it `huggingface_hub` is needed, which is not installed"
         raise MissingDependency(what, where=name, fix=INSTALL) from error
-    try:
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns="*.parquet"))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except NoCopy as error:
         fix = f"give a folder with its parquet shards; on a machine with network: {DOWNLOAD.format(id=name)}"
-        why = re.split(r"\. |\n", str(error).strip())[0]
-        what = f"no such folder here, and as a data set of the Hub it cannot be had ({type(error).__name__}: {why[:200]})"
+        what = f"no such folder here, and as a data set of the Hub it cannot be had ({str(error)[:200]})"
         raise DataError(what, where=name, fix=fix) from error
 
 
