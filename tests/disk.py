@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,6 +182,25 @@ def _place(target: Any, folder: int | None) -> str:
         return str(os.path.normpath(target))
     start = Path.cwd() if folder is None else Path(f"/proc/self/fd/{folder}").readlink()
     return str(os.path.normpath(start / target))
+
+
+RANDOM = re.compile(r"[a-z0-9_]{8}(?=\.tmp)")  # in the names that `tempfile` gives
+TIME = re.compile(rb"1[0-9]{9}\.[0-9]+")  # seconds since 1970
+State = frozenset[tuple[str, int, bytes, int]]
+
+
+def state(root: Path) -> State:
+    """All that what reads `root` can see of it: names, modes and bytes, but for the time, the random part of a name, and the lines of a log.
+
+    Whatever goes on from two equal states does the same, so that it need be done once.
+    """
+    found: list[tuple[str, int, bytes]] = []
+    for folder, _, files in os.walk(root):
+        for path in (folder, *(f"{folder}/{name}" for name in files)):
+            name = RANDOM.sub("", path.removeprefix(str(root)))
+            content = b"" if path == folder or name.endswith(".log") else TIME.sub(b"", Path(path).read_bytes())
+            found.append((name, Path(path).stat().st_mode, content))
+    return frozenset((*entry, count) for entry, count in Counter(found).items())
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +28,14 @@ def small_experiment(root: Path, **changes: Any) -> Experiment:
             "evaluation": {"bootstrap": 50, "draws": 1, "c_grid": [0.1]},
         }
     )
+
+
+@contextmanager
+def old_objects_set_aside() -> Iterator[None]:
+    """Garbage is looked for among the objects that are made inside alone: those of libraries are a million, and a collection looks at each."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ answer = {{name: [getattr(run.config[name]["value"], "item", lambda: run.config[
 """
 GRID = """
 import sweeps
-config, runs = sweeps.SweepConfig({"method": "grid", "parameters": question}), []
-while (run := sweeps.next_run(config, runs)) is not None:
-    runs.append(run)
-answer = [{name: getattr(found["value"], "item", lambda: found["value"])() for name, found in run.config.items()} for run in runs]
+def points(parameters):
+    config, runs = sweeps.SweepConfig({"method": "grid", "parameters": parameters}), []
+    while (run := sweeps.next_run(config, runs)) is not None:
+        runs.append(run)
+    return [{name: getattr(found["value"], "item", lambda: found["value"])() for name, found in run.config.items()} for run in runs]
+answer = [points(parameters) for parameters in question]
 """
 # name: (what the file says, a key that takes it). Edges: q that does not divide the range, bounds that are no multiples of it.
 CASES: dict[str, tuple[dict[str, Any], str]] = {
@@ -56,6 +59,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@cache
 def spaces() -> dict[str, tuple[LoadedSpace, str]]:
     """Each case as a space of its own (something must vary), and the name under which its value is found."""
     found = {}
@@ -86,9 +90,9 @@ def theirs() -> dict[str, list[Any]]:
 def test_every_space_file_is_valid_for_w_and_b() -> None:
     assert SPACES
     files = [yaml.safe_load(path.read_text()) for path in SPACES]
-    assert ask(VIOLATIONS, files) == [[] for _ in SPACES]
-    wrong = [{**file, "unknown": 1} for file in files]
-    assert all(ask(VIOLATIONS, wrong)), "the schema refuses what it does not know"
+    found = ask(VIOLATIONS, [*files, *({**file, "unknown": 1} for file in files)])
+    assert len(found) == 2 * len(files) and found[: len(files)] == [[] for _ in SPACES]
+    assert all(found[len(files) :]), "the schema refuses what it does not know"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -106,19 +110,36 @@ def test_a_distribution_is_w_and_b_s(case: str, theirs: dict[str, list[Any]]) ->
         assert ks_2samp(mine, other).pvalue > 1e-3, "drawn equally often"
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "q"),
-    [(0.0, 1.0, 0.5), (0.1, 1.0, 0.3), (0.1, 0.4, 0.1), (0.0, 0.3, 0.1), (4, 16, 4), (1, 4, None), (0.05, 2.0, 0.1)],
-    ids=["max is a step", "no multiples", "max by rounding", "no max", "whole", "q is 1", "max is no step"],
-)
-def test_a_grid_has_the_same_points_in_both(low: float, high: float, q: float | None) -> None:
-    """W&B's grid over q_uniform is half-open (`numpy.arange`), and its points are not rounded to multiples of q; ours are the same, to the bit."""
-    steps = {} if q is None else {"q": q}
-    parameters = {
+GRIDS: dict[str, tuple[float, float, float | None]] = {
+    "max is a step": (0.0, 1.0, 0.5),
+    "no multiples": (0.1, 1.0, 0.3),
+    "max by rounding": (0.1, 0.4, 0.1),
+    "no max": (0.0, 0.3, 0.1),
+    "whole": (4, 16, 4),
+    "q is 1": (1, 4, None),
+    "max is no step": (0.05, 2.0, 0.1),
+}
+
+
+def grid(low: float, high: float, q: float | None) -> dict[str, Any]:
+    """The parameters of a grid."""
+    return {
         "lora_rank": {"values": [2, 4]},
-        "leakage_weight": {"distribution": "q_uniform", "min": low, "max": high, **steps},
+        "leakage_weight": {"distribution": "q_uniform", "min": low, "max": high, **({} if q is None else {"q": q})},
         "training.batch_size": {"min": 8, "max": 10},
     }
+
+
+@pytest.fixture(scope="module")
+def their_grids() -> dict[str, list[dict[str, Any]]]:
+    """The points that W&B's grid search takes."""
+    return dict(zip(GRIDS, ask(GRID, [grid(*spec) for spec in GRIDS.values()]), strict=True))
+
+
+@pytest.mark.parametrize("case", GRIDS)
+def test_a_grid_has_the_same_points_in_both(case: str, their_grids: dict[str, list[dict[str, Any]]]) -> None:
+    """W&B's grid over q_uniform is half-open (`numpy.arange`), and its points are not rounded to multiples of q; ours are the same, to the bit."""
+    parameters, other = grid(*GRIDS[case]), their_grids[case]
     space, problems = read_space(parse_document(yaml.safe_dump({"method": "grid", "parameters": parameters}), "space.yaml"))
     assert space is not None and not problems and space.space.grid_size is not None
     suggester = make_suggester(space.space, Settings(999, slots=4, epochs=9, min_iter=None, seed=3), method="grid")
@@ -129,7 +150,6 @@ def test_a_grid_has_the_same_points_in_both(low: float, high: float, q: float | 
         suggester.accept(number, draw)
         mine.append(suggester.params(draw))
     assert suggester.ask(len(mine), 0) is None
-    other = ask(GRID, parameters)
     assert len(mine) == len(other) > 6
     assert {tuple(point[name] for name in parameters) for point in mine} == {
         tuple(point[name] for name in parameters) for point in other

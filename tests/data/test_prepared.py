@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import soundfile
 
 from tests.data.caches import Encoding, config, never, prepared, spectrum, tokens
 from tests.data.calibrated_codec import write_calibrated
+from tests.warm import Warm
 from tune_accent.base.errors import DataError
 from tune_accent.base.files import sha256_file, sha256_json
 from tune_accent.base.progress import silent
@@ -167,12 +169,14 @@ def test_a_damaged_part_is_made_again(cache: Prepared, demo_root: Path, monkeypa
     assert rest.count == 6 + 10
 
 
-def test_two_processes_share_the_work(cache: Prepared, demo_root: Path) -> None:
+PROCESS = "tests.data.prepare_process"
+
+
+def test_two_processes_share_the_work(cache: Prepared, demo_root: Path, warm: Warm) -> None:
     """Nothing is done twice, and both see the same cache."""
-    command = [sys.executable, "-m", "tests.data.prepare_process", str(demo_root)]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    running = [warm.start(demo_root.parent, PROCESS, str(demo_root)) for _ in range(2)]
     said = [json.loads(process.communicate(timeout=120)[0]) for process in running]
-    assert [process.returncode for process in running] == [0, 0]
+    assert [process.poll() for process in running] == [0, 0]
     assert {answer["key"] for answer in said} == {cache.key}
     assert sum(answer["encoded"] for answer in said) == 36
     assert files_of(open_prepared(demo_root / "prepared" / cache.key)) == files_of(cache)
@@ -180,13 +184,14 @@ def test_two_processes_share_the_work(cache: Prepared, demo_root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_process_leaves_its_parts_to_the_next(cache: Prepared, demo_root: Path) -> None:
-    command = [sys.executable, "-m", "tests.data.prepare_process", str(demo_root)]
-    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+def test_a_killed_process_leaves_its_parts_to_the_next(cache: Prepared, demo_root: Path, warm: Warm) -> None:
+    killed = warm.start(demo_root.parent, PROCESS, str(demo_root))
     while not list(demo_root.glob("prepared/.*.parts/000002/part.json")) and killed.poll() is None:
         time.sleep(0.01)
-    killed.kill()
-    assert killed.wait() == -signal.SIGKILL, "it was to be killed at its work"
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate(timeout=60)
+    assert killed.poll() == -signal.SIGKILL, "it was to be killed at its work"
+    command = [sys.executable, "-m", PROCESS, str(demo_root)]
     answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert answer["encoded"] <= 36 - 3 * 4
     assert files_of(open_prepared(demo_root / "prepared" / cache.key)) == files_of(cache)

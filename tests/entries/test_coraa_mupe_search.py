@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.data.coraa_shards import write_demo
-from tests.entries.command import REPOSITORY, run
+from tests.entries.command import REPOSITORY
 from tests.warm import Warm
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_shards_become_a_table_of_trials(folder: Path, warm: Warm) -> None:
-    said = said_by(run(folder, "tune_accent.prepare", "coraa-mupe", "--config", "coraa.yaml"))
+    said = said_by(warm.run(folder, "tune_accent.prepare", "coraa-mupe", "--config", "coraa.yaml"))
     assert "96 utterances, 16 speakers" in said and "Codes and embeddings are in data/coraa_mupe_demo/prepared/" in said
     assert "is whole" in said_by(warm.run(folder, "tune_accent.prepare", "coraa-mupe", "--config", "coraa.yaml", "--check"))
     corpus = folder / "data" / "coraa_mupe_demo"

@@ -14,6 +14,7 @@ from peft.tuners.lora.layer import LoraLayer
 from ray import cloudpickle
 from torch import Tensor
 
+from tests.support import old_objects_set_aside, small_experiment
 from tune_accent.base.files import canonical_json
 from tune_accent.config.schema import Experiment
 from tune_accent.training import encode, trainer
@@ -54,17 +55,30 @@ class Worker:
         return canonical_json(self.memo.reports(key)), files
 
 
+@pytest.fixture(scope="module")
+def spec(small_root: Path) -> Experiment:
+    """The small experiment in epochs of three small steps, of which each can fail."""
+    return small_experiment(small_root, batch_size=6, steps_per_epoch=3)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections(small_data: TrialData) -> Iterator[None]:
+    """Every test here collects garbage."""
+    with old_objects_set_aside():
+        yield
+
+
 @pytest.fixture
-def worker(small_spec: Experiment, small_data: TrialData, tmp_path: Path) -> Iterator[Worker]:
-    made = Worker(tmp_path / "results", small_spec, small_data)
+def worker(spec: Experiment, small_data: TrialData, tmp_path: Path) -> Iterator[Worker]:
+    made = Worker(tmp_path / "results", spec, small_data)
     yield made
     made.program.close()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(small_spec: Experiment, small_data: TrialData, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def undisturbed(spec: Experiment, small_data: TrialData, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Both trials, trained where nothing fails."""
-    made = Worker(tmp_path_factory.mktemp("undisturbed"), small_spec, small_data)
+    made = Worker(tmp_path_factory.mktemp("undisturbed"), spec, small_data)
     return {key: made.finish(key) for key in (NEIGHBOUR, KEY)}
 
 

@@ -55,27 +55,40 @@ def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
         assert torch.equal(value, second[name]), name
 
 
-def test_the_same_seed_gives_the_same_bits(small_spec: Experiment, small_data: TrialData) -> None:
-    first, second = run(small_spec, small_data), run(small_spec, small_data)
-    assert first[0] == second[0]
-    assert_equal(first[1], second[1])
+@pytest.fixture(scope="module")
+def whole(small_spec: Experiment, small_data: TrialData) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+    """The small experiment, trained to its end."""
+    return run(small_spec, small_data)
 
 
-def test_another_seed_gives_other_weights(small_spec: Experiment, small_data: TrialData) -> None:
-    other = small_spec.model_copy(update={"seed": small_spec.seed + 1})
-    assert run(small_spec, small_data)[0] != run(other, small_data)[0]
-
-
-def test_continuing_from_a_checkpoint_is_exact(small_spec: Experiment, small_data: TrialData, tmp_path: Path) -> None:
-    whole_metrics, whole_state = run(small_spec, small_data)
-    first = train(small_spec, small_data)
-    save_checkpoint(tmp_path / "0001", next(first).trial)
+@pytest.fixture(scope="module")
+def checkpoint(small_spec: Experiment, small_data: TrialData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of its first epoch; read only."""
+    first, folder = train(small_spec, small_data), tmp_path_factory.mktemp("first") / "0001"
+    save_checkpoint(folder, next(first).trial)
     first.close()
+    return folder
+
+
+def test_the_same_seed_gives_the_same_bits(small_spec: Experiment, small_data: TrialData, whole: Any) -> None:
+    second = run(small_spec, small_data)
+    assert whole[0] == second[0]
+    assert_equal(whole[1], second[1])
+
+
+def test_another_seed_gives_other_weights(small_spec: Experiment, small_data: TrialData, whole: Any) -> None:
+    other = small_spec.model_copy(update={"seed": small_spec.seed + 1})
+    assert whole[0] != run(other, small_data)[0]
+
+
+def test_continuing_from_a_checkpoint_is_exact(
+    small_spec: Experiment, small_data: TrialData, checkpoint: Path, whole: Any
+) -> None:
     torch.randn(7)  # what a process did in between must not matter
     np.random.rand(7)
-    rest_metrics, rest_state = run(small_spec, small_data, tmp_path / "0001")
-    assert rest_metrics == whole_metrics[1:]
-    assert_equal(rest_state, whole_state)
+    rest_metrics, rest_state = run(small_spec, small_data, checkpoint)
+    assert rest_metrics == whole[0][1:]
+    assert_equal(rest_state, whole[1])
 
 
 def test_dropout_and_accumulation_continue_exactly_too(small_root: Path, small_data: TrialData, tmp_path: Path) -> None:
@@ -93,17 +106,13 @@ def test_dropout_and_accumulation_continue_exactly_too(small_root: Path, small_d
     "damage", ["heads.safetensors", "optimizer.safetensors", "state.json", "adapter/adapter_model.safetensors"]
 )
 def test_a_damaged_checkpoint_is_named_and_leaves_the_backbone_clean(
-    small_spec: Experiment, small_data: TrialData, tmp_path: Path, damage: str
+    small_spec: Experiment, small_data: TrialData, checkpoint: Path, tmp_path: Path, damage: str
 ) -> None:
-    first = train(small_spec, small_data)
-    save_checkpoint(tmp_path / "0001", next(first).trial)
-    first.close()
-    file = tmp_path / "0001" / damage
+    file = Path(shutil.copytree(checkpoint, tmp_path / "0001")) / damage
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(DataError, match="this folder is damaged"):
         train(small_spec, small_data, tmp_path / "0001")
     assert not any(parameter.requires_grad for parameter in small_data.backbone.model.parameters())
-    shutil.rmtree(tmp_path / "0001")
 
 
 def test_step_zero_equals_the_base_model(small_spec: Experiment, small_data: TrialData) -> None:
@@ -206,11 +215,10 @@ def test_test_speakers_are_never_encoded(small_spec: Experiment, small_data: Tri
     assert set(small_data.speech.table["split"].iloc[seen.rows]) == {"train", "val"}
 
 
-def test_metrics_are_json_and_complete(small_spec: Experiment, small_data: TrialData) -> None:
+def test_metrics_are_json_and_complete(whole: Any) -> None:
     import json
 
-    metrics, _ = run(small_spec, small_data)
-    last = json.loads(json.dumps(metrics[-1], allow_nan=False))
+    last = json.loads(json.dumps(whole[0][-1], allow_nan=False))
     for name in (
         "accent_f1",
         "accent_balanced_accuracy",

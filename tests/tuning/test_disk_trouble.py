@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.disk import Disk, refusal
-from tests.tuning.whole_search import Search
+from tests.tuning.whole_search import Search, remember_study
 from tune_accent.base.entry import guarded
 from tune_accent.base.errors import DataError, StorageError
 from tune_accent.base.files import append_line, folder_lock, read_json, remove, write_file, write_folder, write_json, write_text
@@ -66,6 +66,11 @@ def search(monkeypatch: pytest.MonkeyPatch, own_logger: object) -> Callable[[Pat
     return lambda folder: Search(folder / "results", monkeypatch)
 
 
+@pytest.fixture
+def remembered_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    remember_study(monkeypatch)
+
+
 def refused(launch: Callable[[], Any], capsys: pytest.CaptureFixture[str], words: str) -> str:
     """What an entry says and how it ends when the disk refuses."""
     capsys.readouterr()
@@ -78,6 +83,7 @@ def refused(launch: Callable[[], Any], capsys: pytest.CaptureFixture[str], words
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("remembered_study")
 def test_a_disk_that_is_full_after_any_number_of_pages(
     tmp_path: Path, mount: Mount, search: Callable[[Path], Search], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +131,7 @@ def test_a_folder_that_turns_read_only(
         assert asked.result() == whole.result()
 
 
+@pytest.mark.usefixtures("remembered_study")
 @pytest.mark.parametrize("number", WORDS)
 def test_a_disk_that_refuses_from_some_step_on(
     tmp_path: Path, search: Callable[[Path], Search], capsys: pytest.CaptureFixture[str], number: int

@@ -6,9 +6,11 @@ import math
 
 import pytest
 
-from tests.tuning.simulated import Clock, key_of
-from tune_accent.config.space import Categorical, Space, Uniform
+from tests.tuning.simulated import SPACE as SURFACE
+from tests.tuning.simulated import Clock, key_of, table
+from tune_accent.config.space import Categorical, Integer, Space, Uniform
 from tune_accent.tuning.core import Core, Grant, Settings, State
+from tune_accent.tuning.draws import _at, distributions, spread
 from tune_accent.tuning.gaussian import GaussianSuggester, full_length
 from tune_accent.tuning.memo import DictMemo
 from tune_accent.tuning.suggest import make_suggester
@@ -68,3 +70,58 @@ def best_of(sampler: str, seed: int) -> float:
 def test_it_finds_more_than_random_search_beside_early_stopping() -> None:
     gained = [best_of("gp", seed) - best_of("random", seed) for seed in range(2)]
     assert sum(gained) / 2 > 0.02
+
+
+@pytest.mark.parametrize("points", [4, 8])
+def test_the_first_trials_are_spread_evenly(points: int) -> None:
+    space = distributions(Space((*SPACE.parameters, Uniform("x", -1.0, 3.0), Categorical("c", (0, 1)))))
+    drawn = [spread(space, 5, number) for number in range(points)]
+    assert {draw["c"] for draw in drawn[:2]} == {0, 1}
+    for name, place in (("x", lambda x: (x + 1) / 4), ("lr", lambda lr: (math.log10(lr) + 4) / 3)):
+        assert sorted(int(place(draw[name]) * points) for draw in drawn) == list(range(points)), "one in each part of the range"
+    assert drawn != [spread(space, 6, number) for number in range(points)]
+    assert spread({}, 5, 3) == {}
+
+
+def test_whole_numbers_and_ends_of_ranges() -> None:
+    space = distributions(Space((Integer("n", 2, 4),)))
+    assert {spread(space, 0, number)["n"] for number in range(16)} == {2, 3, 4}
+    assert _at(space["n"], 1 - 1e-16) == 4 and _at(space["n"], 0.0) == 2
+    lr = distributions(SPACE)["lr"]
+    assert _at(lr, 0.0) == 1e-4 and 0.0999 < _at(lr, 1 - 1e-12) <= 1e-1
+
+
+def test_it_learns_from_a_trial_that_still_runs() -> None:
+    """Low learning rates are better, but for a trial at .05 that still runs: the next one is drawn there once it has reported."""
+
+    def drawn(told: bool) -> float:
+        suggester = GaussianSuggester(SPACE, Settings(run_cap=20, slots=1, epochs=3, seed=1), 1)
+        for number, (lr, value) in enumerate(((2e-4, 0.5), (1e-3, 0.3), (5e-2, 0.9), (1e-2, 0.1))):
+            suggester.accept(number, {"lr": lr, "lora_rank": 4})
+            if lr != 5e-2:
+                suggester.tell(number, "COMPLETE", [value] * 3)
+            elif told:
+                suggester.tell(number, "RUNNING", [value])
+        draw = suggester.ask(5, 0)
+        assert draw is not None
+        return float(draw["lr"])
+
+    assert drawn(True) > 2e-2 and drawn(False) < 5e-3
+
+
+def test_a_search_that_is_killed_and_continued_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a running trial has reached is known by rounds, not by who came first; so any number of workers and any death give one table."""
+    settings = Settings(run_cap=8, slots=3, epochs=4, min_iter=2, seed=3)
+
+    def started(memo: DictMemo, workers: int, kill_after: int | None = None) -> Clock:
+        core = Core(settings, make_suggester(SURFACE, settings, method="bayes", sampler="gp", startup_trials=4), key_of, memo)
+        return Clock(core, workers, lambda grant: 1.0 + (grant.trial * 7 + grant.epoch * 3) % 5 / 4, kill_after=kill_after)
+
+    whole = started(DictMemo(), 1)
+    assert whole.run()
+    for kill_after in (4, 13):
+        memo = DictMemo()
+        assert not started(memo, 3, kill_after).run()
+        memo.draws.clear()  # every draw is made again
+        again = started(memo, 2)
+        assert again.run() and table(again.core) == table(whole.core)

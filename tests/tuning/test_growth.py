@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,22 +201,44 @@ def table_of(asked: Request) -> bytes:
     return (asked.root / "trials.csv").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def made() -> dict[int, tuple[Path, Outcome, int]]:
+    """Searches that were run by number of trials: folder, outcome, and epochs trained; read only."""
+    return {}
+
+
+@pytest.fixture
+def uninterrupted(
+    run: Any, made: dict[int, tuple[Path, Outcome, int]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], tuple[Path, Outcome, int]]:
+    """A search of a number of trials in a folder of its own, run once."""
+
+    def search(run_cap: int) -> tuple[Path, Outcome, int]:
+        if run_cap not in made:
+            folder = tmp_path_factory.mktemp("uninterrupted")
+            outcome, trained, _ = run(asked_for(folder, run_cap))
+            made[run_cap] = folder, outcome, trained
+        return made[run_cap]
+
+    return search
+
+
 @pytest.mark.parametrize("until", [None, 0, 2])
 def test_a_finished_folder_goes_on_with_more_trials_and_says_what_changed(
-    tmp_path: Path, run: Any, until: int | None, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, run: Any, uninterrupted: Any, until: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    whole, _, total = uninterrupted(6)
     told = ""
     for small in (1, 2, 5):
-        folder = tmp_path / str(small)
-        first, trained, _ = run(asked_for(folder, small))
+        finished_folder, first, trained = uninterrupted(small)
+        folder = Path(shutil.copytree(finished_folder, tmp_path / str(small)))
         capsys.readouterr()
         larger = asked_for(folder, 6)
         if until is not None:
             trained += run(larger, until)[1]
         outcome, rest, text = run(larger)
         assert f"has held a search of {small} trials; it is now one of 6\n" in capsys.readouterr().err or until is not None
-        _, total, _ = run(whole := asked_for(tmp_path / f"whole-{small}", 6))
-        assert outcome.core.done and table_of(larger) == table_of(whole)
+        assert outcome.core.done and table_of(larger) == table_of(asked_for(whole, 6))
         unused = sum(trial.unused() for trial in outcome.core.trials)
         assert trained + rest == total + unused
         further = sum(

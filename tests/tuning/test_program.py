@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+from tests.support import small_experiment
 from tune_accent.base.errors import DataError, Diverged
 from tune_accent.base.files import canonical_json
 from tune_accent.config.schema import Experiment
@@ -52,18 +54,41 @@ class Worker:
 
 
 @pytest.fixture(scope="module")
-def whole(small_spec: Experiment, small_data: TrialData, tmp_path_factory: pytest.TempPathFactory) -> Worker:
+def spec(small_root: Path) -> Experiment:
+    """The small experiment in epochs of two small steps."""
+    return small_experiment(small_root, batch_size=6, steps_per_epoch=2)
+
+
+@pytest.fixture(scope="module")
+def whole(spec: Experiment, small_data: TrialData, tmp_path_factory: pytest.TempPathFactory) -> Worker:
     """One trial of three epochs, trained through by one program; read only."""
-    worker = Worker(tmp_path_factory.mktemp("whole"), small_spec, small_data)
+    worker = Worker(tmp_path_factory.mktemp("whole"), spec, small_data)
     worker.train(1, 2, 3)
     return worker
 
 
+@pytest.fixture(scope="module")
+def two_epochs(spec: Experiment, small_data: TrialData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results folder of that trial, and of its twin, after two epochs; read only."""
+    worker = Worker(tmp_path_factory.mktemp("two") / "results", spec, small_data)
+    worker.train(1, 2)
+    worker.train(1, 2, key=TWIN)
+    worker.program.close()
+    return worker.root
+
+
 @pytest.fixture
-def worker(small_spec: Experiment, small_data: TrialData, tmp_path: Path) -> Iterator[Worker]:
-    made = Worker(tmp_path / "results", small_spec, small_data)
+def worker(spec: Experiment, small_data: TrialData, tmp_path: Path) -> Iterator[Worker]:
+    made = Worker(tmp_path / "results", spec, small_data)
     yield made
     made.program.close()
+
+
+@pytest.fixture
+def half_way(worker: Worker, two_epochs: Path) -> Worker:
+    """The worker whose trial has been trained for two epochs."""
+    shutil.copytree(two_epochs, worker.root, dirs_exist_ok=True)
+    return worker
 
 
 def same(one: Worker, other: Worker) -> None:
@@ -141,43 +166,39 @@ DAMAGES = ["truncated adapter", "optimizer missing", "state is no JSON", "heads 
 
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
-    whole: Worker, worker: Worker, how: str, caplog: pytest.LogCaptureFixture
+    whole: Worker, half_way: Worker, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker.train(1, 2)
-    damage(FolderMemo(worker.root).checkpoint(KEY, 2), how)
-    worker.fresh()
+    damage(FolderMemo(half_way.root).checkpoint(KEY, 2), how)
+    half_way.fresh()
     with caplog.at_level(logging.WARNING, "tune_accent"):
-        worker.train(3)
-    same(whole, worker)
+        half_way.train(3)
+    same(whole, half_way)
     assert ("this folder is damaged" in caplog.text and "0002" in caplog.text) == (how != "gone")
-    assert worker.state(epoch=2) == whole.state(epoch=2), "the checkpoint on the way is whole again"
+    assert half_way.state(epoch=2) == whole.state(epoch=2), "the checkpoint on the way is whole again"
 
 
 @pytest.mark.parametrize(("key", "epoch", "why"), [(TWIN, 2, "another trial"), (KEY, 1, "epoch 1, not of 2")])
 def test_a_checkpoint_from_elsewhere_is_not_believed(
-    whole: Worker, worker: Worker, key: str, epoch: int, why: str, caplog: pytest.LogCaptureFixture
+    whole: Worker, half_way: Worker, key: str, epoch: int, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whole, and of the same shape: somebody copied it."""
-    worker.train(1, 2)
-    worker.train(1, 2, key=TWIN)
-    memo = FolderMemo(worker.root)
-    shutil.copytree(memo.checkpoint(key, epoch), worker.root / "copy")
+    memo = FolderMemo(half_way.root)
+    shutil.copytree(memo.checkpoint(key, epoch), half_way.root / "copy")
     shutil.rmtree(memo.checkpoint(KEY, 2))
-    (worker.root / "copy").rename(memo.checkpoint(KEY, 2))
-    worker.fresh()
+    (half_way.root / "copy").rename(memo.checkpoint(KEY, 2))
+    half_way.fresh()
     with caplog.at_level(logging.WARNING, "tune_accent"):
-        worker.train(3)
-    same(whole, worker)
+        half_way.train(3)
+    same(whole, half_way)
     assert why in caplog.text
 
 
-def test_with_every_checkpoint_damaged_the_trial_starts_over(whole: Worker, worker: Worker) -> None:
-    worker.train(1, 2)
+def test_with_every_checkpoint_damaged_the_trial_starts_over(whole: Worker, half_way: Worker) -> None:
     for epoch in (1, 2):
-        damage(FolderMemo(worker.root).checkpoint(KEY, epoch), "optimizer missing")
-    worker.fresh()
-    worker.train(3)
-    same(whole, worker)
+        damage(FolderMemo(half_way.root).checkpoint(KEY, epoch), "optimizer missing")
+    half_way.fresh()
+    half_way.train(3)
+    same(whole, half_way)
 
 
 def test_a_failure_ends_the_live_trial_and_no_other(whole: Worker, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,10 +222,14 @@ def _raising(error: Exception) -> Any:
 
 
 @pytest.mark.usefixtures("own_logger", "small_data")
-def test_data_that_changed_after_they_were_prepared_are_refused(small_spec: Experiment, tmp_path: Path) -> None:
+def test_data_that_changed_after_they_were_prepared_are_refused(
+    small_spec: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tune_accent.training import preparation
     from tune_accent.training.preparation import ensure_prepared, record_path
     from tune_accent.tuning.program import build_program
 
+    monkeypatch.setattr(preparation, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
     hashes = vars(ensure_prepared(small_spec, show=False))
     assert record_path(small_spec).is_file()
     build_program(small_spec.model_dump_json(), str(tmp_path), 0.0, hashes).close()

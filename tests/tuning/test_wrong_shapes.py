@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr
 from copy import deepcopy
@@ -50,7 +49,7 @@ class Finished:
     """A finished search, put back to how it was for every example."""
 
     def __init__(self, search: Search) -> None:
-        self.search, self.root, self.aside = search, search.root, search.root.with_name("aside")
+        self.search, self.root = search, search.root
         search.launch()
         key = max((self.root / "trials").iterdir(), key=lambda trial: len(list(trial.glob("*.json")))).name
         self.places = {
@@ -64,7 +63,7 @@ class Finished:
             content = json.loads(self.places[kind].read_text())
             self._contents[kind] = {name: value for name, value in content.items() if name != "sha256"}
         self.environment = json.loads((self.root / "environment.json").read_text())
-        shutil.copytree(self.root, self.aside)
+        self._whole, self._folders = self.files(), self.folders()
 
     def content(self, kind: str) -> Tree:
         """What a right file of `kind` holds, without its checksum."""
@@ -72,9 +71,19 @@ class Finished:
 
     def restored(self) -> Finished:
         """As it was when it was finished."""
-        shutil.rmtree(self.root)
-        shutil.copytree(self.aside, self.root)
+        now = self.files()
+        for path in now.keys() - self._whole.keys():
+            path.unlink()
+        for path in sorted(self.folders() - self._folders, reverse=True):
+            path.rmdir()
+        for path, data in self._whole.items():
+            if now.get(path) != data:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
         return self
+
+    def folders(self) -> set[Path]:
+        return {path for path in self.root.rglob("*") if path.is_dir()}
 
     def files(self) -> Mapping[Path, bytes]:
         return {path: path.read_bytes() for path in self.root.rglob("*") if path.is_file()}

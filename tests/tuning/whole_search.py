@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from tests.support import small_experiment
-from tests.tuning.light import lighten
+from tests.tuning.light import lighten, remember_texts
 from tests.tuning.simulated import table
 from tests.tuning.small_search import PREPARED, SPACE, report, request
 from tests.tuning.test_driver import InProcess
@@ -119,6 +119,7 @@ class Search:
         patch.setattr(program, "train", HashRun)
         patch.setattr(program, "save_checkpoint", save_hash)
         lighten(patch)
+        remember_texts(patch)
         self._program = program.SpeechProgram
 
     @property

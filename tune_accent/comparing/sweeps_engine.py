@@ -98,7 +98,8 @@ class SweepsSuggester:
         return {name: draw.get(name, self._space.constants.get(name)) for name in (p.name for p in self._space.parameters)}
 
     def tell(self, number: int, state: State, values: Sequence[float]) -> None:
-        """Trial `number` has ended; a DUPLICATE is forgotten, since the run that it repeats is known."""
+        """What became of trial `number`; a DUPLICATE is forgotten, since the run that it repeats is known. (What a running one has reached
+        W&B's engine has, and ignores: its `impute_while_running` is off unless a sweep asks for it.)"""
         if state == "DUPLICATE":
             del self._runs[number]
             return

@@ -366,7 +366,7 @@ class Tuning(Section):
     slots: Annotated[int, Field(ge=1)] = 4  # trials that advance together, epoch by epoch
     order: Literal["rounds", "async"] = "rounds"  # async is plain ASHA: not reproducible
     sampler: Literal["gp", "tpe", "random"] = "gp"  # for `method: bayes` of the space file; gp: Gaussian process
-    startup_trials: Annotated[int, Field(ge=1)] = 8  # random ones before anything is modelled
+    startup_trials: Annotated[int, Field(ge=1)] = 4  # before anything is modelled: at random, or (gp) spread over the space
     workers: Count | None = None  # None: as many as `resources` allow, at most `slots`
     resources: Resources = Resources()
     address: Annotated[str, Field(pattern=r"^[^:/\s]+:\d{1,5}$")] | None = (

@@ -91,8 +91,8 @@ def baselines(experiment: Experiment, space: LoadedSpace, trials: Iterable[Trial
 def random_arm(experiment: Experiment, space: LoadedSpace, trials: Iterable[Trial]) -> Plan:
     """The best of the trials that the sampler drew before it had learnt anything, where it learns at all.
 
-    The first `tuning.startup_trials` trials are random whatever became of them. (With TPE, which draws at random until that many have ended, some of
-    the next ones may be, too; they are not counted.)
+    The first `tuning.startup_trials` trials are that, whatever became of them: random ones, and with the Gaussian process spread over the space, which
+    is random search of lower variance. (TPE draws at random until that many have ended, so some of its next ones may be, too; they are not counted.)
     """
     tuning = experiment.tuning
     if space.method != "bayes" or tuning.sampler == "random":
@@ -103,7 +103,7 @@ def random_arm(experiment: Experiment, space: LoadedSpace, trials: Iterable[Tria
     if not ranking:
         return Plan((), (f"random_arm is left out: none of the first {tuning.startup_trials} trials ran its full length",))
     best = ranking[0]
-    words = f"best of the {len(first)} trials that were drawn at random: trial {best.number} of the search"
+    words = f"best of the {len(first)} trials that were drawn without a model: trial {best.number} of the search"
     return Plan((Arm("random_arm", "baseline", dict(best.params), words, best.number),))
 
 

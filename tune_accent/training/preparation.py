@@ -1,7 +1,8 @@
 """From a config to a prepared data set on disk, once; and from there to the inputs of a trial.
 
-`ensure_prepared` answers from a small record beside the cache when nothing changed, without importing torch. Otherwise the work (corpus, codec,
-speaker embeddings) runs in a child process, so that the driver of a search never holds a model.
+`ensure_prepared` answers from a small record beside the cache when nothing changed, and refuses a corpus that is not there, without importing torch.
+Otherwise the work (corpus, codec, speaker embeddings) runs in a child process, so that the driver of a search never holds a model; the corpus comes
+first, and torch is imported when it can be used.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from tune_accent.base.errors import DataError
 from tune_accent.base.files import read_json, sha256_file, sha256_json, write_json
 from tune_accent.base.progress import Progress, silent
 from tune_accent.base.seeds import derive_seed
-from tune_accent.config.schema import Experiment, QwenCodec
+from tune_accent.config.schema import Experiment, PreparedSource, QwenCodec
 from tune_accent.data.cache_format import META, codec_fingerprint, is_current
+from tune_accent.data.manifest import NAME as MANIFEST
 
 if TYPE_CHECKING:
     import torch
 
     from tune_accent.data.codec import Codec
+    from tune_accent.data.corpus import Corpus
     from tune_accent.models.backbone import Backbone
     from tune_accent.training.inputs import TrialData
 
@@ -60,14 +63,14 @@ def ensure_prepared(spec: Experiment, show: bool) -> PreparedRecord:
     known = _known_record(spec)
     if known is not None:
         return known
+    _refuse_what_is_not_there(spec)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as child:
         return PreparedRecord(**child.submit(_prepare_in_child, spec.model_dump_json(), show).result())
 
 
 def open_inputs(spec: Experiment, device: torch.device, progress: Progress = silent) -> TrialData:
     """Load the backbone and map the prepared cache; prepares what is missing."""
-    from tune_accent.data.corpus import ensure_corpus
-    from tune_accent.data.prepared import prepare, reopen_prepared
+    from tune_accent.data.prepared import reopen_prepared
     from tune_accent.training.inputs import trial_data
 
     known = _known_record(spec)
@@ -76,7 +79,13 @@ def open_inputs(spec: Experiment, device: torch.device, progress: Progress = sil
         made = reopen_prepared(_cache(spec, known), backbone.fingerprint)
         if made is not None:
             return trial_data(spec, made, backbone)
-    corpus = ensure_corpus(spec.data, derive_seed(spec.seed, "data"), progress)
+    return _inputs_of(_corpus(spec, progress), spec, device, progress)
+
+
+def _inputs_of(corpus: Corpus, spec: Experiment, device: torch.device, progress: Progress) -> TrialData:
+    from tune_accent.data.prepared import prepare
+    from tune_accent.training.inputs import trial_data
+
     backbone = _backbone(spec, device)
     codec = _codec(spec, backbone)
     speech = prepare(
@@ -90,6 +99,18 @@ def open_inputs(spec: Experiment, device: torch.device, progress: Progress = sil
         codec=codec,
     )
     return trial_data(spec, speech, backbone)
+
+
+def _corpus(spec: Experiment, progress: Progress) -> Corpus:
+    from tune_accent.data.corpus import ensure_corpus
+
+    return ensure_corpus(spec.data, derive_seed(spec.seed, "data"), progress)
+
+
+def _refuse_what_is_not_there(spec: Experiment) -> None:
+    """A corpus that a person is to provide, and did not: no process has to be started to say so."""
+    if isinstance(spec.data.source, PreparedSource) and not (Path(spec.data.root) / MANIFEST).is_file():
+        _corpus(spec, silent)
 
 
 def record_path(spec: Experiment) -> Path:
@@ -134,14 +155,15 @@ def _cache(spec: Experiment, record: PreparedRecord) -> Path:
 
 
 def _prepare_in_child(spec_json: str, show: bool) -> dict[str, str]:
-    import torch
-
     from tune_accent.base.progress import bars
 
     spec = Experiment.model_validate_json(spec_json)
-    torch.set_num_threads(spec.training.threads)
     with bars(show) as progress:
-        data = open_inputs(_exact(spec), _preparing_device(spec), progress)
+        corpus = _corpus(spec, progress)
+        import torch  # takes seconds, and most refusals are of the corpus
+
+        torch.set_num_threads(spec.training.threads)
+        data = _inputs_of(corpus, _exact(spec), _preparing_device(spec), progress)
     root = Path(spec.data.root)
     record = asdict(
         PreparedRecord(

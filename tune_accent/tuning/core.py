@@ -44,7 +44,7 @@ class Suggester(Protocol):
         """The trial's parameters: constants added, values rounded as the space says."""
 
     def tell(self, number: int, state: State, values: Sequence[float]) -> None:
-        """Trial `number` has ended; `values` are its metric after epochs 1…n."""
+        """What became of trial `number`; `values` are its metric after epochs 1…n. Told when it ends, and, as RUNNING, when it goes on."""
 
 
 @dataclass(frozen=True)
@@ -252,12 +252,17 @@ class Core:
             self._end(trial, "COMPLETE")
         elif self._rungs.decide(trial.number, epoch, self._value(result)) == "stop":
             self._end(trial, "STOPPED")
+        else:
+            self._tell(trial)
 
     def _end(self, trial: Trial, state: State) -> None:
         trial.state = state
         assert trial.slot is not None
         self._slots[trial.slot] = None
-        self._suggester.tell(trial.number, state, [self.value(metrics) for metrics in trial.reports])
+        self._tell(trial)
+
+    def _tell(self, trial: Trial) -> None:
+        self._suggester.tell(trial.number, trial.state, [self.value(metrics) for metrics in trial.reports])
 
     def _begin(self) -> None:
         """Fill free slots, then grant epochs; those hold back while one waits to be alone."""

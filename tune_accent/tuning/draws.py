@@ -40,6 +40,29 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
     return {parameter.name: _distribution(parameter) for parameter in space.searched}
 
 
+def spread(space: Mapping[str, BaseDistribution], seed: int, number: int) -> dict[str, Any]:
+    """Point `number` of a scrambled Sobol sequence (Owen 1998) over a space: any 2^m first points have equally many in each half of every range."""
+    from scipy.stats.qmc import Sobol
+
+    if not space:
+        return {}
+    point = Sobol(len(space), scramble=True, rng=seed).random_base2(number.bit_length())[number]
+    return {name: _at(distribution, float(share)) for (name, distribution), share in zip(space.items(), point, strict=True)}
+
+
+def _at(distribution: BaseDistribution, share: float) -> Any:
+    """The value that has this share, in [0, 1), of its distribution below it."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(share * len(distribution.choices))]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if isinstance(distribution, IntDistribution):
+        return distribution.low + int(share * (distribution.high - distribution.low + 1))
+    if not distribution.log:
+        return distribution.low + share * (distribution.high - distribution.low)
+    value = distribution.low * (distribution.high / distribution.low) ** share
+    return min(max(value, distribution.low), distribution.high)
+
+
 def _distribution(parameter: Parameter) -> BaseDistribution:
     if isinstance(parameter, Uniform):
         return FloatDistribution(parameter.low, parameter.high, log=parameter.log)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +121,22 @@ def read_spec(root: Path) -> Spec | None:
     try:
         with (root / "spec.yaml").open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
+    except OSError:
+        return None
+    return deepcopy(_parsed_spec(data)) if len(data) <= MAX_BYTES else None
+
+
+@lru_cache(maxsize=8)
+def _parsed_spec(data: bytes) -> Spec | None:
+    """A launch reads its spec three times, and YAML takes some 50 ms each time."""
+    try:
         text = data.decode("utf-8")
-        if len(data) > MAX_BYTES or parse_document(text, "spec.yaml").problems:  # no aliases, bounded depth and number of values
+        if parse_document(text, "spec.yaml").problems:  # no aliases, bounded depth and number of values
             return None
         whole = yaml.safe_load(text)
         spec = Spec(whole["experiment"], whole["space"], whole["data"], whole.get("protocol"))
         spec.sha256()
-    except (OSError, ValueError, ConfigError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (ValueError, ConfigError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return None
     return spec
 

@@ -1,9 +1,10 @@
 """Suggestions of a Gaussian process (Optuna's `GPSampler`) that also learns from trials that were stopped early.
 
-The process knows whole trials only, and with early stopping few are. So every trial counts with the value that it is expected to have at full
-length: its last one plus, for each epoch that it lacks, the mean gain of the trials that went through that epoch. Trials that diverged or ran out of
-memory count as the worst; running ones, and those that the machine lost, as places that are taken. Each suggestion makes its model anew from what was told, seeded by (seed, trial,
-attempt): there is no state to save, and replays leave it unchanged.
+The process knows whole trials only, and with early stopping few are. So every trial, running ones too, counts with the value that it is expected to
+have at full length: its last one plus, for each epoch that it lacks, the mean gain of the trials that went through that epoch. Trials that diverged or
+ran out of memory count as the worst; those that have not reported yet, and those that the machine lost, as places that are taken. The first trials are
+spread over the space. Each suggestion makes its model anew from what was told, seeded by (seed, trial, attempt): there is no state to save, and replays
+leave it unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from tune_accent.base.log import only_errors_of
 from tune_accent.config.space import Space
 from tune_accent.tuning.core import Settings, State
-from tune_accent.tuning.draws import WITHOUT_VALUES, distributions, params_of, seed_of
+from tune_accent.tuning.draws import WITHOUT_VALUES, distributions, params_of, seed_of, spread
 
 LOST: tuple[State, ...] = ("CRASHED", "TIMEOUT")  # by the machine: their place is taken, their value unknown
 
@@ -31,7 +32,8 @@ class GaussianSuggester:
     Args:
         space: what is searched.
         settings: of the search; its seed is the sampler's.
-        startup_trials: the first ones are drawn at random, and so is every later attempt at one that repeated an earlier trial.
+        startup_trials: the first ones are spread over the space by a scrambled Sobol sequence, evenly where they are a power of two. Every later
+            attempt at one that repeated an earlier trial is drawn at random.
     """
 
     def __init__(self, space: Space, settings: Settings, startup_trials: int) -> None:
@@ -44,6 +46,9 @@ class GaussianSuggester:
     def ask(self, number: int, attempt: int) -> dict[str, Any] | None:
         """A draw for trial `number`; never exhausted. A later attempt takes the place of the one before."""
         self._draws.pop(number, None)
+        if number < self._startup and not attempt:
+            self._draws[number] = spread(self._distributions, seed_of(self._settings, 0, 0), number)
+            return dict(self._draws[number])
         study = optuna.create_study(direction=self._settings.goal, sampler=self._sampler(number, attempt))
         with only_errors_of("optuna"), _one_thread():  # it warns where greenlet is not installed: a matter of milliseconds
             if isinstance(study.sampler, GPSampler):
@@ -60,12 +65,12 @@ class GaussianSuggester:
         return params_of(self._space, draw)
 
     def tell(self, number: int, state: State, values: Sequence[float]) -> None:
-        """Trial `number` has ended; `values` are its metric after epochs 1…n."""
+        """What became of trial `number`; `values` are its metric after epochs 1…n."""
         self._told[number] = (state, () if state in WITHOUT_VALUES else tuple(values))
 
     def _sampler(self, number: int, attempt: int) -> BaseSampler:
         seed = seed_of(self._settings, number, attempt)
-        if number < self._startup or attempt:
+        if attempt:
             return RandomSampler(seed=seed)
         return GPSampler(seed=seed, n_startup_trials=1)
 

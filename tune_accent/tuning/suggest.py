@@ -40,7 +40,7 @@ def make_suggester(
         settings: of the search; its seed is the sampler's.
         method: of the space file.
         sampler: what "bayes" means; of the experiment's `tuning.sampler`.
-        startup_trials: random ones before a model is made.
+        startup_trials: first ones, drawn at random or (gp) spread over the space, before a model is made.
 
     Raises:
         UserError: a grid over a range without steps.
@@ -79,7 +79,9 @@ class OptunaSuggester:
         return params_of(self._space, draw)
 
     def tell(self, number: int, state: State, values: Sequence[float]) -> None:
-        """Trial `number` has ended; `values` are its metric after epochs 1…n."""
+        """What became of trial `number`; of one that goes on TPE learns nothing: whatever it has reached, it ranks last."""
+        if state == "RUNNING":
+            return
         trial = self._asked.pop(number)
         if state not in WITHOUT_VALUES:
             for epoch, value in enumerate(values, 1):
