@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_accent.base.hub import NoCopy, _silence, hub_copy, is_hub_id
+from tune_accent.base.hub import NoCopy, _silence, cached_copy, hub_copy, is_hub_id
 
 REVISION = "a" * 40
 
@@ -35,7 +35,8 @@ def test_what_was_fetched_before_is_found_without_the_hub(cache: Path) -> None:
     (folder.parents[1] / "refs").mkdir()
     (folder.parents[1] / "refs" / "main").write_text(REVISION)
     seen: list[Path] = []
-    assert hub_copy("someone/Model", ["*.json"], look=seen.append) == folder == seen[0]
+    assert hub_copy("someone/Model", ["*.json"], look=seen.append) == folder == seen[0] == cached_copy("someone/Model")
+    assert cached_copy("someone/Else") is None
     with pytest.raises(NoCopy):
         hub_copy("someone/Model", ["*.json"], "dataset")
 

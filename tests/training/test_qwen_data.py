@@ -185,3 +185,20 @@ def test_other_weights_in_the_folder_are_another_cache(
     opened = open_inputs(copied, CPU)
     assert opened.speech.codec_fingerprint == QwenTokenizer.open(folder).fingerprint and watch.taken() == []
     assert ensure_prepared(spec, show=False) == record, "the first one is still there"
+
+
+def test_another_revision_of_a_hub_repository_is_another_cache(
+    spec: Experiment, record: PreparedRecord, watch: Watch, speech: list[Wave], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's own cache holds two revisions; which one counts is what was fetched last."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    named, place = resolve(spec, {"data.codec.path": "someone/Codec"}), tmp_path / "models--someone--Codec"
+    shutil.copytree(path_of(spec), place / "snapshots" / "a")
+    write_calibrated(place / "snapshots" / "b", speech[:6], CODES)
+    (place / "refs").mkdir()
+    found: dict[str, set[str]] = {}
+    for revision in ("a", "b", "a"):
+        (place / "refs" / "main").write_text(revision)
+        found.setdefault(revision, set()).add(ensure_prepared(named, show=False).cache)
+    assert found["a"] == {record.cache} and len(found["b"]) == 1 and found["b"] != found["a"]

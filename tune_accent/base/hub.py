@@ -66,6 +66,17 @@ def hub_copy(
     return Path(found)
 
 
+def cached_copy(name: str) -> Path | None:
+    """What an earlier `hub_copy` of a model has fetched last; the Hub is not asked."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
 def _silence() -> str | None:
     """Why the Hub is not asked; None: it answers, or a proxy stands between, which is left to the client."""
     from huggingface_hub import constants

@@ -120,7 +120,9 @@ def _search(measured: Measured) -> Iterator[Item]:
     yield Item("Search space given?", True, f"{space}: tables/search_space.csv.")
     states = ", ".join(f"{count} {state}" for state, count in sorted(Counter(trial.state for trial in results.search).items()))
     sampler = (
-        f" (sampler {spec.tuning.sampler}, {spec.tuning.startup_trials} first ones without a model)" if results.method == "bayes" else ""
+        f" (sampler {spec.tuning.sampler}, {spec.tuning.startup_trials} first ones without a model)"
+        if results.method == "bayes"
+        else ""
     )
     yield Item("Search method and number of trials?", True, f"{results.method}{sampler}, {len(results.search)} trials: {states}.")
     finished = sum(run.state == "COMPLETE" for run in results.runs)

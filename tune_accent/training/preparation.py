@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tune_accent.base.errors import DataError
 from tune_accent.base.files import read_json, sha256_file, sha256_json, write_json
+from tune_accent.base.hub import cached_copy, is_hub_id
 from tune_accent.base.progress import Progress, silent
 from tune_accent.base.seeds import derive_seed
 from tune_accent.config.schema import Experiment, PreparedSource, QwenCodec
@@ -140,14 +141,24 @@ def _known_record(spec: Experiment) -> PreparedRecord | None:
 
 
 def _same_codec(spec: Experiment, cache: Path) -> bool:
-    """Whether the folder `data.codec.path` holds the codec that made `cache`. The codec of a checkpoint is part of the checkpoint's own fingerprint."""
-    codec = spec.data.codec
-    if not isinstance(codec, QwenCodec) or codec.path is None or not Path(codec.path).is_dir():
+    """Whether `data.codec.path` holds the codec that made `cache`. The codec of a checkpoint is part of the checkpoint's own fingerprint."""
+    folder = _codec_folder(spec)
+    if folder is None:
         return True
     try:
-        return bool(read_json(cache / META)["request"]["codec"]["fingerprint"] == codec_fingerprint(Path(codec.path)))
+        return bool(read_json(cache / META)["request"]["codec"]["fingerprint"] == codec_fingerprint(folder))
     except OSError:  # a file is missing: the codec says so when it is opened
         return False
+
+
+def _codec_folder(spec: Experiment) -> Path | None:
+    """The folder that `data.codec.path` names, or the copy of a Hub repository; None: it names none, or one that is not here."""
+    codec = spec.data.codec
+    if not isinstance(codec, QwenCodec) or codec.path is None:
+        return None
+    if Path(codec.path).is_dir():
+        return Path(codec.path)
+    return cached_copy(codec.path) if is_hub_id(codec.path) else None
 
 
 def _cache(spec: Experiment, record: PreparedRecord) -> Path:
