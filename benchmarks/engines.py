@@ -8,8 +8,9 @@ The search's own core on a fake clock; only the trials are simulated. Families (
                            learning curve with the bias and the noise that shrink with the epochs (Mallik et al. 2023). Written from the formulas; the
                            package mf-prior-bench needs numpy < 2 and ConfigSpace.
     lora                   the demo-like surface of the tests: rank, lr, leakage weight, with a penalty for leakage
+    demo                   what training the demo gave at 50 points of its space (benchmarks/demo_table.py); a learning rate counts as the nearest of five
 
-A setting of the family is a shift of the optimum, drawn by the seed. All engines with early stopping have grace 3, eta 3 of 9 epochs. "to random's best":
+A setting of the family is a shift of the optimum, drawn by the seed (lora: its noise; demo: none, engines alone differ). All engines with early stopping have grace 3, eta 3 of 9 epochs. "to random's best":
 what the engine had begun (trials) or trained (epochs) when its best was as good as the median final best of plain random search in the same order; a median
 over seeds, of which those that never got there are censored ("> n"). Regret is that of the true best at full length, of the trial with full length that
 looked best, without its noise.
@@ -32,6 +33,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.demo_table import NAMES, read_table
 from tests.tuning import simulated
 from tune_accent.base.errors import MissingDependency
 from tune_accent.base.files import sha256_json
@@ -39,7 +41,7 @@ from tune_accent.base.seeds import derive_seed, generator
 from tune_accent.comparing.curves import Curve, Reach, median_time, time_to
 from tune_accent.comparing.repeats import quartiles
 from tune_accent.comparing.sweeps_engine import TARGET, SweepsCore, SweepsSuggester, load_sweeps
-from tune_accent.config.parameters import Uniform
+from tune_accent.config.parameters import Categorical, Uniform
 from tune_accent.config.space import Space
 from tune_accent.tuning.core import Core, Grant, Settings, State, Suggester
 from tune_accent.tuning.memo import DictMemo
@@ -132,7 +134,29 @@ def lora() -> Family:
     return Family("lora", simulated.SPACE, value, truth, 0.33 + 0.47 * (1 - math.exp(-EPOCHS / 3)))
 
 
-FAMILIES: Mapping[str, Callable[[], Family]] = {"hartmann3": lambda: hartmann(3), "hartmann6": lambda: hartmann(6), "lora": lora}
+def demo() -> Family:
+    """The demo, trained beforehand; noise is that of its training, and the best is the best of the table."""
+    table = read_table()
+    rates = sorted({point[NAMES.index("lr")] for point in table})
+    ranks, weights = (tuple(sorted({point[place] for point in table})) for place in range(2))
+
+    def value(params: Mapping[str, Any], epoch: int, seed: int) -> float:
+        lr = min(rates, key=lambda rate: abs(math.log(rate / params["lr"])))
+        return table[params["lora_rank"], params["leakage_weight"], lr][epoch - 1]
+
+    space = Space(
+        (Categorical("lora_rank", ranks), Categorical("leakage_weight", weights), Uniform("lr", rates[0], rates[-1], log=True))
+    )
+    best = max(scores[-1] for scores in table.values())
+    return Family("demo", space, value, lambda params, seed: value(params, EPOCHS, seed), best)
+
+
+FAMILIES: Mapping[str, Callable[[], Family]] = {
+    "hartmann3": lambda: hartmann(3),
+    "hartmann6": lambda: hartmann(6),
+    "lora": lora,
+    "demo": demo,
+}
 
 
 @dataclass(frozen=True)

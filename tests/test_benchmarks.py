@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as entry
-from benchmarks import replay, rounds, search_cost, startup
+from benchmarks import demo_table, engines, replay, rounds, search_cost, startup
 from benchmarks.arms import ARMS, Arm, arms
 from benchmarks.orders import ORDERS, Order, simulated_core
 from benchmarks.process_tree import ROLES, Watch, tree
@@ -85,6 +86,24 @@ def test_equal_work_takes_longest_where_it_waits_most() -> None:
     spans, _ = rounds.measure(rounds.Case(2, 2, 0.0, "epoch"), 4, asha=False, seeds=1)
     assert spans == [18.0] * 4
     assert rounds.row(rounds.Case(2, 2, 0.0, "epoch"), 4, 1).split()[4:8] == ["18.0", "+0%", "+0%", "+0%"]
+
+
+def test_engines_are_set_beside_each_other_on_what_the_demo_reached() -> None:
+    family, table = engines.demo(), demo_table.read_table()
+    assert len(table) == len(list((ROOT / "benchmarks" / "demo_table.csv").read_text().splitlines())) - 1 == 50
+    for (rank, weight, lr), scores in table.items():
+        params = {"lora_rank": rank, "leakage_weight": weight, "lr": lr * 1.05}
+        assert [family.value(params, epoch, 3) for epoch in (1, 9)] == [scores[0], scores[-1]] and len(scores) == engines.EPOCHS
+        assert family.truth(params, 0) <= family.best
+    found = engines.search(family, engines.ENGINES[1], "rounds", 6, 0, None)
+    assert found.regret is not None and 0 <= found.regret < 2 and found.epochs.end < 6 * engines.EPOCHS
+
+
+def test_the_table_of_a_search(tmp_path: Path) -> None:
+    rows = [{"trial": trial, "epoch": epoch, "score": trial + epoch / 10} for epoch in (1, 2) for trial in (0, 1)]
+    (tmp_path / "epochs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (tmp_path / "trials.csv").write_text("trial,lora_rank,lr,leakage_weight\n0,2,0.01,1\n1,8,0.02,3\n")
+    assert demo_table.table_of(tmp_path) == "lora_rank,leakage_weight,lr,1,2\n2,1,0.01,0.1,0.2\n8,3,0.02,1.1,1.2\n"
 
 
 def test_a_watch_counts_the_children_of_a_process() -> None:

@@ -31,7 +31,7 @@ SamplerName = Literal["tpe", "gp", "random"]
 
 
 def make_suggester(
-    space: Space, settings: Settings, *, method: Method, sampler: SamplerName = "tpe", startup_trials: int = 8
+    space: Space, settings: Settings, *, method: Method, sampler: SamplerName = "tpe", startup_trials: int = 4
 ) -> Suggester:
     """The suggester of a search.
 
