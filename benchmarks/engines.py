@@ -287,7 +287,7 @@ def row(engine: Engine, order: Order, found: Sequence[Search], random: Sequence[
 
 def _regret(found: Sequence[float | None]) -> str:
     low, middle, high = quartiles([None if value is None else -value for value in found])
-    best, usual, worst = ("none" if value is None else f"{-value:.3f}" for value in (high, middle, low))
+    best, usual, worst = ("none" if value is None else f"{max(0.0, -value):.3f}" for value in (high, middle, low))
     return f"{usual} [{best}, {worst}]"
 
 
