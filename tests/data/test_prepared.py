@@ -22,14 +22,14 @@ from tests.data.caches import Encoding, config, never, prepared, spectrum, token
 from tests.data.calibrated_codec import write_calibrated
 from tests.warm import Warm
 from tune_accent.base.errors import DataError
-from tune_accent.base.files import sha256_file, sha256_json
+from tune_accent.base.files import GONE, sha256_file, sha256_json
 from tune_accent.base.progress import silent
 from tune_accent.config import schema
 from tune_accent.data import cache_format, preparing
 from tune_accent.data.audio import Wave, read_audio, set_loudness
 from tune_accent.data.codec import MfccPq
 from tune_accent.data.corpus import ensure_corpus
-from tune_accent.data.prepared import Prepared, open_prepared, prepare, reopen_prepared
+from tune_accent.data.prepared import Prepared, _remove_parts, open_prepared, prepare, reopen_prepared
 from tune_accent.models.qwen_codec import QwenTokenizer
 
 
@@ -170,6 +170,25 @@ def test_a_damaged_part_is_made_again(cache: Prepared, demo_root: Path, monkeypa
 
 
 PROCESS = "tests.data.prepare_process"
+
+
+def test_parts_are_gone_although_another_process_removes_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has moved its folder away and removes that; this one finds it, and finds it gone on the way."""
+    parts, moved = tmp_path / ".key.parts", tmp_path / f"..key.parts{GONE}"
+    for folder in (parts, moved):
+        folder.mkdir()
+        (folder / ".lock").touch()
+    remove_tree = shutil.rmtree
+
+    def overtaken(folder: Path) -> None:
+        monkeypatch.setattr(shutil, "rmtree", remove_tree)
+        remove_tree(folder)
+        raise FileNotFoundError(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", overtaken)
+    _remove_parts(parts)
+    assert shutil.rmtree is remove_tree, "it was overtaken"
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_processes_share_the_work(cache: Prepared, demo_root: Path, warm: Warm) -> None:

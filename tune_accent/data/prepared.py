@@ -226,8 +226,9 @@ def _make(folder: Path, job: _Job, embed: Embed, tokenize: Tokenize, progress: P
 
 
 def _remove_parts(parts: Path) -> None:
-    with suppress(FileNotFoundError):  # another process that is finished as well was faster
-        remove(parts)
+    while parts.exists():
+        with suppress(FileNotFoundError):  # another process that is finished as well removes what it has moved away, or these
+            remove(parts)
 
 
 def _remove_torn(folder: Path) -> None:
