@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from pathlib import Path
 
 import pytest
 
 from tune_accent.base.hub import NoCopy, _silence, cached_copy, hub_copy, is_hub_id
+from tune_accent.base.log import only_errors_of
 
 REVISION = "a" * 40
 
@@ -36,7 +38,7 @@ def test_what_was_fetched_before_is_found_without_the_hub(cache: Path) -> None:
     (folder.parents[1] / "refs" / "main").write_text(REVISION)
     seen: list[Path] = []
     assert hub_copy("someone/Model", ["*.json"], look=seen.append) == folder == seen[0] == cached_copy("someone/Model")
-    assert cached_copy("someone/Else") is None
+    assert cached_copy("someone/Else") is None and cached_copy("some--one/Model") is None, "absent, and no name of the Hub's"
     with pytest.raises(NoCopy):
         hub_copy("someone/Model", ["*.json"], "dataset")
 
@@ -63,6 +65,16 @@ def test_a_hub_that_answers_is_asked(cache: Path, monkeypatch: pytest.MonkeyPatc
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
         assert _silence() is None
+
+
+def test_the_client_tells_of_its_tries_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    client = logging.getLogger("huggingface_hub.utils._http")
+    for _ in range(2):
+        with only_errors_of("huggingface_hub"):
+            client.warning("Retrying in 1s")
+    assert caplog.text == ""
+    client.warning("afterwards")
+    assert "afterwards" in caplog.text
 
 
 def test_ids_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

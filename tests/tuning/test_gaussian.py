@@ -109,7 +109,7 @@ def test_it_learns_from_a_trial_that_still_runs() -> None:
     assert drawn(True) > 2e-2 and drawn(False) < 5e-3
 
 
-def test_a_search_that_is_killed_and_continued_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_is_killed_and_continued_draws_the_same() -> None:
     """What a running trial has reached is known by rounds, not by who came first; so any number of workers and any death give one table."""
     settings = Settings(run_cap=8, slots=3, epochs=4, min_iter=2, seed=3)
 

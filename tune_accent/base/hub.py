@@ -69,11 +69,11 @@ def hub_copy(
 def cached_copy(name: str) -> Path | None:
     """What an earlier `hub_copy` of a model has fetched last; the Hub is not asked."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, local_files_only=True))
-    except LocalEntryNotFoundError:
+    except (HFValidationError, LocalEntryNotFoundError):
         return None
 
 
