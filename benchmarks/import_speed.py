@@ -28,7 +28,7 @@ import soundfile
 from benchmarks.process_tree import Watch, summed_by
 from tune_accent.base.progress import silent
 from tune_accent.base.seeds import generator
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.audio import decode, to_24_khz
 from tune_accent.data.sources.kinds import source_of
 from tune_accent.data.sources.making import make_corpus
@@ -108,8 +108,8 @@ def _row(place: int, seconds: float) -> dict[str, object]:
 
 def run_import(shards: str, root: str, workers: int) -> None:
     """What is measured, in a process of its own."""
-    source = schema.CoraaMupe(path=shards, workers=workers)
-    made = source_of(schema.Data(root=root, source=source, min_duration_s=0.1))
+    source = speech.CoraaMupe(path=shards, workers=workers)
+    made = source_of(speech.Data(root=root, source=source, min_duration_s=0.1))
     assert made is not None
     make_corpus(Path(root), made, silent)
 

@@ -14,7 +14,8 @@ from tests.support import small_experiment
 from tune_accent.base.errors import DataError
 from tune_accent.checking import data_set
 from tune_accent.checking.data_set import check_confounds, check_splits, data_finding, read_data, sample_rows, sampled
-from tune_accent.config.schema import CoraaMupe, CsvSource, Experiment, PreparedSource, Splits
+from tune_accent.config.schema import Experiment
+from tune_accent.config.speech import CoraaMupe, CsvSource, PreparedSource, Splits
 from tune_accent.data.manifest import Manifest, Utterance, write_manifest
 from tune_accent.data.splits import make_splits
 

@@ -20,7 +20,8 @@ from tune_accent.checking.weights import (
     judged_codec,
     weights_folder,
 )
-from tune_accent.config.schema import Experiment, QwenCodec, Tiny
+from tune_accent.config.schema import Experiment, Tiny
+from tune_accent.config.speech import QwenCodec
 from tune_accent.data.audio import Wave
 from tune_accent.data.codec import Codes
 from tune_accent.models.tiny import ensure_tiny

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tests.data.small_corpora import SMALL
 from tune_accent.base.progress import silent
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.audio import Wave
 from tune_accent.data.corpus import ensure_corpus
 from tune_accent.data.prepared import Prepared, prepare
@@ -31,11 +31,11 @@ def never(*_: Any) -> Any:
     raise AssertionError("a second call computes nothing")
 
 
-def config(root: Path, **changes: Any) -> schema.Data:
-    return schema.Data(root=str(root), source=SMALL, codec=schema.MfccPq(codewords=16)).model_copy(update=changes)
+def config(root: Path, **changes: Any) -> speech.Data:
+    return speech.Data(root=str(root), source=SMALL, codec=speech.MfccPq(codewords=16)).model_copy(update=changes)
 
 
-def prepared(cfg: schema.Data, seed: int = 0, model: str = "model", embed: Callable[..., Any] = spectrum) -> Prepared:
+def prepared(cfg: speech.Data, seed: int = 0, model: str = "model", embed: Callable[..., Any] = spectrum) -> Prepared:
     corpus = ensure_corpus(cfg, 0, silent)
     tokenize = never if embed is never else tokens
     return prepare(corpus, cfg, seed, embed=embed, tokenize=tokenize, embedder_fingerprint=model, progress=silent)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.audio import Wave
 from tune_accent.data.manifest import Manifest, Utterance
 
-SMALL = schema.DemoSource(speakers=4, texts=3, workers=2)
+SMALL = speech.DemoSource(speakers=4, texts=3, workers=2)
 
 
 def utterance(speaker: str, accent: str, number: int, text_id: str | None = None, **changes: Any) -> Utterance:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.sources import brazil
 from tune_accent.data.sources.census import Candidate, Tally, census_csv, choose, facts, read_census, row_tests
 
-CFG = schema.CoraaMupe(path="shards")
+CFG = speech.CoraaMupe(path="shards")
 
 
 def test_every_state_is_in_one_region() -> None:
@@ -146,12 +146,12 @@ def test_a_census_only_falls_and_its_end_meets_the_minima(
 )
 def test_settings_that_contradict_each_other(changes: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        schema.CoraaMupe.model_validate({"path": "x", **changes})
+        speech.CoraaMupe.model_validate({"path": "x", **changes})
 
 
 def test_folds_need_enough_utterances() -> None:
     with pytest.raises(ValueError, match=r"source\.min_utterances must be at least 5, which splits\.folds and splits\.gap need"):
-        schema.Data(root="x", source=CFG, splits=schema.Splits(gap=1))
-    assert schema.Data(root="x", source=CFG).min_duration_s == 3.0
-    assert schema.Data(root="x", source=CFG, min_duration_s=1.0).min_duration_s == 1.0
-    assert schema.Data(root="x").min_duration_s == 0.0
+        speech.Data(root="x", source=CFG, splits=speech.Splits(gap=1))
+    assert speech.Data(root="x", source=CFG).min_duration_s == 3.0
+    assert speech.Data(root="x", source=CFG, min_duration_s=1.0).min_duration_s == 1.0
+    assert speech.Data(root="x").min_duration_s == 0.0

@@ -23,7 +23,7 @@ from tests.data.coraa_shards import ROWS, write_shards
 from tune_accent.base.errors import DataError, MissingDependency
 from tune_accent.base.files import sha256_file
 from tune_accent.base.progress import silent
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.audio import Wave, read_audio
 from tune_accent.data.corpus import ensure_corpus
 from tune_accent.data.manifest import Manifest, read_manifest
@@ -54,9 +54,9 @@ CENSUS = [
 ]
 
 
-def data(folder: Path, root: Path, workers: int = 1, **changes: Any) -> schema.Data:
+def data(folder: Path, root: Path, workers: int = 1, **changes: Any) -> speech.Data:
     """The section `data` of a small import."""
-    return schema.Data(root=str(root), source=schema.CoraaMupe(path=str(folder), workers=workers, **changes))
+    return speech.Data(root=str(root), source=speech.CoraaMupe(path=str(folder), workers=workers, **changes))
 
 
 def imported(folder: Path, root: Path, workers: int = 1, **changes: Any) -> Manifest:

@@ -12,22 +12,22 @@ import pytest
 from tests.data.small_corpora import SMALL
 from tune_accent.base.errors import DataError
 from tune_accent.base.progress import silent
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.corpus import ensure_corpus
 from tune_accent.data.manifest import Utterance, read_manifest, write_manifest
 
 Edit = Callable[[Utterance], Utterance | None]
 
 
-def as_prepared(root: Path, edit: Edit = lambda row: row) -> schema.Data:
+def as_prepared(root: Path, edit: Edit = lambda row: row) -> speech.Data:
     """The folder with its rows edited, as a corpus that a person prepared."""
     rows = [changed for row in read_manifest(root).rows if (changed := edit(row)) is not None]
     write_manifest(root, rows)
-    return schema.Data(root=str(root), source=schema.PreparedSource())
+    return speech.Data(root=str(root), source=speech.PreparedSource())
 
 
 def test_the_demo_is_made_split_and_checked(tmp_path: Path) -> None:
-    cfg = schema.Data(root=str(tmp_path / "demo"), source=schema.DemoSource(speakers=3, texts=3))
+    cfg = speech.Data(root=str(tmp_path / "demo"), source=speech.DemoSource(speakers=3, texts=3))
     corpus = ensure_corpus(cfg, 4, silent)
     names = {
         "audio",
@@ -45,7 +45,7 @@ def test_the_demo_is_made_split_and_checked(tmp_path: Path) -> None:
 
 
 def test_a_second_look_writes_nothing(demo_root: Path) -> None:
-    cfg = schema.Data(root=str(demo_root), source=SMALL)
+    cfg = speech.Data(root=str(demo_root), source=SMALL)
     first = ensure_corpus(cfg, 0, silent)
     times = {path: path.stat().st_mtime_ns for path in demo_root.rglob("*") if path.is_file()}
     assert ensure_corpus(cfg, 0, silent) == first
@@ -53,7 +53,7 @@ def test_a_second_look_writes_nothing(demo_root: Path) -> None:
 
 
 def test_the_seed_changes_the_splits_and_not_the_audio(demo_root: Path) -> None:
-    cfg = schema.Data(root=str(demo_root), source=SMALL)
+    cfg = speech.Data(root=str(demo_root), source=SMALL)
     first, second = ensure_corpus(cfg, 0, silent), ensure_corpus(cfg, 1, silent)
     assert first.manifest == second.manifest
     assert first.splits.split != second.splits.split
@@ -61,7 +61,7 @@ def test_the_seed_changes_the_splits_and_not_the_audio(demo_root: Path) -> None:
 
 
 def test_edited_splits_are_refused(demo_root: Path) -> None:
-    cfg = schema.Data(root=str(demo_root), source=SMALL)
+    cfg = speech.Data(root=str(demo_root), source=SMALL)
     ensure_corpus(cfg, 0, silent)
     path = demo_root / "splits.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"train"', '"test"', 1), encoding="utf-8")
@@ -76,7 +76,7 @@ def test_a_prepared_folder_is_read_as_it_is(demo_root: Path) -> None:
 def test_utterances_of_the_wrong_length_are_left_out(demo_root: Path) -> None:
     cfg = as_prepared(demo_root)
     longest = sorted(row.duration_s for row in read_manifest(demo_root).rows)[-1]
-    corpus = ensure_corpus(cfg.model_copy(update={"splits": schema.Splits(folds=2), "max_duration_s": longest - 1e-6}), 1, silent)
+    corpus = ensure_corpus(cfg.model_copy(update={"splits": speech.Splits(folds=2), "max_duration_s": longest - 1e-6}), 1, silent)
     assert len(corpus.manifest.rows) == 35
     with pytest.raises(DataError, match="no utterance lasts"):
         ensure_corpus(cfg.model_copy(update={"min_duration_s": 14.0}), 0, silent)
@@ -84,7 +84,7 @@ def test_utterances_of_the_wrong_length_are_left_out(demo_root: Path) -> None:
 
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not there") as caught:
-        ensure_corpus(schema.Data(root=str(tmp_path / "nowhere"), source=schema.PreparedSource()), 0, silent)
+        ensure_corpus(speech.Data(root=str(tmp_path / "nowhere"), source=speech.PreparedSource()), 0, silent)
     assert caught.value.where == f"data.root: {tmp_path / 'nowhere'}"
     assert not (tmp_path / "nowhere").exists()
 
@@ -105,7 +105,7 @@ def test_a_manifest_path_that_leaves_the_folder(demo_root: Path) -> None:
     path = demo_root / "manifest.jsonl"
     path.write_text(path.read_text(encoding="utf-8").replace("audio/en-us_s01/t02.wav", "audio/../../t02.wav"), encoding="utf-8")
     with pytest.raises(DataError, match=r"audio_path.*no `..`") as caught:
-        ensure_corpus(schema.Data(root=str(demo_root), source=SMALL), 0, silent)
+        ensure_corpus(speech.Data(root=str(demo_root), source=SMALL), 0, silent)
     assert caught.value.where == f"{path}:6"
 
 

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tune_accent.base.progress import silent
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.audio import read_audio
 from tune_accent.data.codec import MfccPq, features
 from tune_accent.data.corpus import ensure_corpus
@@ -23,7 +23,7 @@ CHANCE = 1 / 3
 
 @pytest.mark.slow
 def test_accent_of_unseen_speakers_is_in_the_mfcc_and_in_the_codes(tmp_path: Path) -> None:
-    corpus = ensure_corpus(schema.Data(root=str(tmp_path / "demo")), 0, silent)
+    corpus = ensure_corpus(speech.Data(root=str(tmp_path / "demo")), 0, silent)
     rows = corpus.manifest.rows
     waves = [read_audio(corpus.root / row.audio_path) for row in rows]
     accents = np.array([row.accent for row in rows])

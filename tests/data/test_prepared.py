@@ -24,7 +24,7 @@ from tests.warm import Warm
 from tune_accent.base.errors import DataError
 from tune_accent.base.files import GONE, sha256_file, sha256_json
 from tune_accent.base.progress import silent
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data import cache_format, preparing
 from tune_accent.data.audio import Wave, read_audio, set_loudness
 from tune_accent.data.codec import MfccPq
@@ -104,8 +104,8 @@ def test_whatever_the_content_depends_on_is_in_the_key(cache: Prepared, demo_roo
     keys.add(prepared(config(demo_root), seed=1).key)
     keys.add(prepared(config(demo_root), model="another").key)
     keys.add(prepared(config(demo_root, loudness_lufs=None)).key)
-    keys.add(prepared(config(demo_root, codec=schema.MfccPq(codewords=17))).key)
-    keys.add(prepared(config(demo_root, splits=schema.Splits(held_fold=1))).key)
+    keys.add(prepared(config(demo_root, codec=speech.MfccPq(codewords=17))).key)
+    keys.add(prepared(config(demo_root, splits=speech.Splits(held_fold=1))).key)
     assert len(keys) == 6
 
 
@@ -274,10 +274,10 @@ def test_a_folder_that_is_no_cache(tmp_path: Path) -> None:
 
 
 def test_a_codec_that_is_loaded_names_the_cache_and_is_named_in_it(root: Path, waves: list[Wave], tmp_path: Path) -> None:
-    corpus, cfg = ensure_corpus(config(root), 0, silent), config(root, codec=schema.QwenCodec(path="anywhere"))
+    corpus, cfg = ensure_corpus(config(root), 0, silent), config(root, codec=speech.QwenCodec(path="anywhere"))
     codec = QwenTokenizer.open(write_calibrated(tmp_path / "codec", waves))
 
-    def made(codec: QwenTokenizer, cfg: schema.Data = cfg, embed: Callable[..., Any] = spectrum) -> Prepared:
+    def made(codec: QwenTokenizer, cfg: speech.Data = cfg, embed: Callable[..., Any] = spectrum) -> Prepared:
         return prepare(corpus, cfg, 0, embed=embed, tokenize=tokens, embedder_fingerprint="model", progress=silent, codec=codec)
 
     cache = made(codec)
@@ -287,7 +287,7 @@ def test_a_codec_that_is_loaded_names_the_cache_and_is_named_in_it(root: Path, w
     assert (cache.codec_fingerprint, cache.codebook_size) == (codec.fingerprint, 16)
     assert json.loads((cache.folder / "codec" / "codec.json").read_text())["fingerprint"] == codec.fingerprint
     moved = QwenTokenizer.open(Path(shutil.copytree(codec.folder, tmp_path / "moved")))
-    assert made(moved, config(root, codec=schema.QwenCodec()), never).key == cache.key, "wherever the same weights lie"
+    assert made(moved, config(root, codec=speech.QwenCodec()), never).key == cache.key, "wherever the same weights lie"
     other = QwenTokenizer.open(write_calibrated(tmp_path / "other", waves[:5]))
     assert made(other).key != cache.key
     with pytest.raises(ValueError, match="has to be given"):
@@ -296,7 +296,7 @@ def test_a_codec_that_is_loaded_names_the_cache_and_is_named_in_it(root: Path, w
 
 def test_a_cache_that_holds_the_weights_of_its_codec_still_opens(root: Path, waves: list[Wave], tmp_path: Path) -> None:
     """As earlier versions wrote it: config and weights in `codec/`, all of them in the checksums."""
-    corpus, cfg = ensure_corpus(config(root), 0, silent), config(root, codec=schema.QwenCodec(path="anywhere"))
+    corpus, cfg = ensure_corpus(config(root), 0, silent), config(root, codec=speech.QwenCodec(path="anywhere"))
     codec = QwenTokenizer.open(write_calibrated(tmp_path / "codec", waves[:12]))
 
     def made(embed: Callable[..., Any] = spectrum) -> Prepared:

@@ -20,20 +20,20 @@ from tests.data.small_corpora import SMALL
 from tune_accent.base.errors import DataError, MissingDependency
 from tune_accent.base.files import sha256_file
 from tune_accent.base.progress import Progress, silent
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.hygiene import Hygiene
 from tune_accent.data.manifest import Utterance, read_manifest
 from tune_accent.data.sources import Rejected, Source, demo, demo_texts, espeak
 from tune_accent.data.sources.coraa_mupe import CoraaMupe
 from tune_accent.data.sources.making import make_corpus
 
-TINY = schema.DemoSource(speakers=3, texts=3, workers=2)
-TINY_PT = schema.DemoSource(preset="PT2", speakers=3, texts=3, workers=2)
+TINY = speech.DemoSource(speakers=3, texts=3, workers=2)
+TINY_PT = speech.DemoSource(preset="PT2", speakers=3, texts=3, workers=2)
 MakeSource = Callable[[pytest.FixtureRequest], Source]
 
 
 def coraa(request: pytest.FixtureRequest) -> Source:
-    return CoraaMupe(schema.CoraaMupe(path=str(request.getfixturevalue("made_shards")), workers=1), Hygiene(3.0, 15.0))
+    return CoraaMupe(speech.CoraaMupe(path=str(request.getfixturevalue("made_shards")), workers=1), Hygiene(3.0, 15.0))
 
 
 SOURCES: dict[str, MakeSource] = {
@@ -170,15 +170,15 @@ def test_an_unknown_variant_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_speakers_are_balanced_and_within_their_ranges() -> None:
-    speakers = demo.draw_speakers(schema.DemoSource(), 0)
+    speakers = demo.draw_speakers(speech.DemoSource(), 0)
     assert Counter((speaker.accent, speaker.gender) for speaker in speakers) == {
         (a, g): 10 for a in demo.PRESETS["EN3"][0] for g in "MF"
     }
     for accent in demo.PRESETS["EN3"][0]:
         assert len({speaker.variant for speaker in speakers if speaker.accent == accent}) == 20
     assert all(35 <= s.pitch <= 65 and 35 <= s.range <= 65 and 150 <= s.rate <= 190 for s in speakers)
-    assert speakers == demo.draw_speakers(schema.DemoSource(), 0)
-    assert speakers != demo.draw_speakers(schema.DemoSource(), 1)
+    assert speakers == demo.draw_speakers(speech.DemoSource(), 0)
+    assert speakers != demo.draw_speakers(speech.DemoSource(), 1)
 
 
 @pytest.mark.parametrize("texts", [demo_texts.ENGLISH, demo_texts.PORTUGUESE], ids=["English", "Portuguese"])

@@ -16,7 +16,7 @@ from tests.data.small_corpora import SMALL, corpus_of, sine
 from tune_accent.base.errors import DataError
 from tune_accent.base.files import sha256_json
 from tune_accent.base.progress import silent
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data import prepared as module
 from tune_accent.data.audio import Wave
 from tune_accent.data.corpus import ensure_corpus
@@ -25,7 +25,7 @@ from tune_accent.data.speech import training_rows
 from tune_accent.data.splits import make_splits
 from tune_accent.data.transforms import TRAIN_COPY, add_noise, copies_of, original_rows, transform
 
-ALL = schema.Transforms(copies=2, speed=(0.9, 1.1), band_hz=(300, 3400), noise_snr_db=(10, 20), gain_db=(-6, 6))
+ALL = speech.Transforms(copies=2, speed=(0.9, 1.1), band_hz=(300, 3400), noise_snr_db=(10, 20), gain_db=(-6, 6))
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -42,7 +42,7 @@ def peak_hertz(wave: Wave) -> float:
 
 @pytest.mark.parametrize("factor", [0.8, 1.25])
 def test_speed_changes_length_and_pitch_together(factor: float) -> None:
-    cfg = schema.Transforms(copies=1, speed=(factor, factor))
+    cfg = speech.Transforms(copies=1, speed=(factor, factor))
     fast = transform(sine(2.0, 440.0), cfg, None, rng())
     assert len(fast) == pytest.approx(48_000 / factor, abs=2)
     assert peak_hertz(fast) == pytest.approx(440.0 * factor, rel=0.01)
@@ -56,7 +56,7 @@ def test_noise_has_the_power_asked_for(snr: float) -> None:
 
 
 def test_a_band_keeps_what_is_in_it() -> None:
-    cfg = schema.Transforms(copies=1, band_hz=(300, 3400))
+    cfg = speech.Transforms(copies=1, band_hz=(300, 3400))
     low, middle, high = (transform(sine(1.4, hertz), cfg, None, rng())[4_800:-4_800] for hertz in (60.0, 1_000.0, 8_000.0))
     assert level(middle) == pytest.approx(level(sine(1.0, 1_000.0)), abs=0.1)
     assert max(level(low), level(high)) < level(middle) - 40
@@ -67,9 +67,9 @@ def test_gain_is_relative_to_the_loudness_and_peaks_stay_below_one(waves: list[W
     def loudness(wave: Wave) -> float:
         return float(pyloudnorm.Meter(24_000).integrated_loudness(wave.astype(np.float64)))
 
-    quiet = transform(waves[0], schema.Transforms(copies=1, gain_db=(-6, -6)), -23.0, rng())
+    quiet = transform(waves[0], speech.Transforms(copies=1, gain_db=(-6, -6)), -23.0, rng())
     assert loudness(quiet) == pytest.approx(-29.0, abs=0.05)
-    loud = transform(waves[0], schema.Transforms(copies=1, gain_db=(40, 40)), -23.0, rng())
+    loud = transform(waves[0], speech.Transforms(copies=1, gain_db=(40, 40)), -23.0, rng())
     assert 0.99 < np.abs(loud).max() < 1.0
 
 
@@ -95,18 +95,18 @@ def test_every_copy_is_drawn_by_seed(waves: list[Wave]) -> None:
 )
 def test_settings_that_make_no_sense(broken: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        schema.Transforms.model_validate(broken)
+        speech.Transforms.model_validate(broken)
 
 
 def test_only_rows_that_are_trained_on_have_copies() -> None:
     manifest = corpus_of({"A": 6, "B": 6}, [f"t{number}" for number in range(6)])
-    splits = make_splits(manifest, schema.Splits(), 0)
+    splits = make_splits(manifest, speech.Splits(), 0)
     copies = copies_of(manifest.rows, splits, ALL)
     assert len(copies) == 2 * 6 * 4  # copies × train speakers × texts outside the held fold
     assert {splits.split[copy.original.speaker] for copy in copies} == {"train"}
     assert splits.held_fold not in {splits.fold[copy.original.utt_id] for copy in copies}
     assert len({copy.utt_id for copy in copies}) == len(copies)
-    assert copies_of(manifest.rows, splits, schema.Transforms()) == []
+    assert copies_of(manifest.rows, splits, speech.Transforms()) == []
     taken = [copies[0].original, *manifest.rows]
     renamed = type(taken[0])(**{**vars(taken[0]), "utt_id": copies[0].utt_id})
     with pytest.raises(DataError, match="has the name that a copy"):
@@ -122,8 +122,8 @@ def spectrum(wave: Wave) -> npt.NDArray[np.float32]:
     return np.abs(np.fft.rfft(wave, 4096)[:8]).astype(np.float32)
 
 
-def cache_of(root: Path, transforms: schema.Transforms) -> tuple[Prepared, Any, schema.Data]:
-    cfg = schema.Data(root=str(root), source=SMALL, codec=schema.MfccPq(codewords=16), transforms=transforms)
+def cache_of(root: Path, transforms: speech.Transforms) -> tuple[Prepared, Any, speech.Data]:
+    cfg = speech.Data(root=str(root), source=SMALL, codec=speech.MfccPq(codewords=16), transforms=transforms)
     corpus = ensure_corpus(cfg, 0, silent)
     cache = prepare(
         corpus, cfg, 3, embed=spectrum, tokenize=lambda text: list(text.encode()), embedder_fingerprint="m", progress=silent
@@ -132,7 +132,7 @@ def cache_of(root: Path, transforms: schema.Transforms) -> tuple[Prepared, Any, 
 
 
 def test_without_transforms_the_key_and_the_table_are_as_they_always_were(demo_root: Path) -> None:
-    cache, corpus, _ = cache_of(demo_root, schema.Transforms())
+    cache, corpus, _ = cache_of(demo_root, speech.Transforms())
     from importlib.metadata import version
 
     request = {
@@ -151,7 +151,7 @@ def test_without_transforms_the_key_and_the_table_are_as_they_always_were(demo_r
 
 
 def test_copies_come_last_and_only_training_can_see_them(demo_root: Path) -> None:
-    plain, _, _ = cache_of(demo_root, schema.Transforms())
+    plain, _, _ = cache_of(demo_root, speech.Transforms())
     cache, corpus, _ = cache_of(demo_root, ALL)
     count = len(corpus.manifest.rows)
     assert cache.key != plain.key
@@ -176,10 +176,10 @@ def test_copies_come_last_and_only_training_can_see_them(demo_root: Path) -> Non
 
 
 def test_the_values_of_transforms_are_in_the_key(demo_root: Path) -> None:
-    corpus = ensure_corpus(schema.Data(root=str(demo_root), source=SMALL), 0, silent)
+    corpus = ensure_corpus(speech.Data(root=str(demo_root), source=SMALL), 0, silent)
     keys = set()
     for changes in ({}, {"copies": 1}, {"speed": (0.9, 1.2)}, {"noise_snr_db": None}):
-        transforms = schema.Transforms.model_validate(ALL.model_dump() | changes)
-        cfg = schema.Data(root=str(demo_root), source=SMALL, transforms=transforms)
+        transforms = speech.Transforms.model_validate(ALL.model_dump() | changes)
+        cfg = speech.Data(root=str(demo_root), source=SMALL, transforms=transforms)
         keys.add(sha256_json(module._request(corpus, cfg, 0, "m", None)))
     assert len(keys) == 4

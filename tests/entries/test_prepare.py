@@ -15,7 +15,7 @@ import pytest
 from tests.data.coraa_shards import Row, voices, write_shards
 from tests.entries.command import environment, refused, run
 from tune_accent.base.errors import ConfigError, UserError
-from tune_accent.config.schema import CoraaMupe, CsvSource, DemoSource
+from tune_accent.config.speech import CoraaMupe, CsvSource, DemoSource
 from tune_accent.prepare import Kind, _experiment
 
 PREPARE = "tune_accent.prepare"

@@ -12,7 +12,8 @@ from tests.entries.command import REPOSITORY
 from tests.support import small_experiment
 from tune_accent.base.errors import DataError
 from tune_accent.base.progress import silent
-from tune_accent.config.schema import Experiment, PreparedSource
+from tune_accent.config.schema import Experiment
+from tune_accent.config.speech import PreparedSource
 from tune_accent.data.corpus import ensure_corpus
 from tune_accent.data.manifest import NAME
 from tune_accent.training import preparation

@@ -21,7 +21,8 @@ import torch
 from tests.data.calibrated_codec import write_calibrated
 from tests.support import small_experiment
 from tune_accent.config.load import resolve
-from tune_accent.config.schema import Experiment, QwenCodec, Tiny
+from tune_accent.config.schema import Experiment, Tiny
+from tune_accent.config.speech import QwenCodec
 from tune_accent.data.audio import Wave, read_audio, set_loudness
 from tune_accent.data.manifest import Utterance, read_manifest
 from tune_accent.models.qwen_codec import QwenTokenizer

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tune_accent.auditing.results import Records, array_fingerprint
 from tune_accent.base.files import read_json, sha256_json
-from tune_accent.config.schema import Data
+from tune_accent.config.speech import Data
 from tune_accent.data.corpus import CONFOUNDS
 from tune_accent.data.manifest import read_manifest
 from tune_accent.data.prepared import Prepared

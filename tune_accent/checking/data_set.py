@@ -14,7 +14,7 @@ from tune_accent.base.errors import DataError
 from tune_accent.base.files import inside, sha256_json, write_bytes, write_folder
 from tune_accent.base.progress import silent
 from tune_accent.checking.finding import Finding
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.config.schema import Experiment
 from tune_accent.data import confounds
 from tune_accent.data.corpus import keep_confounds, keep_splits, of_right_length, split_seed
@@ -42,19 +42,19 @@ def read_data(spec: Experiment, config: Path) -> Manifest:
         UserError: the corpus is not there, broken, or another than the config asks for.
     """
     data, root = spec.data, Path(spec.data.root)
-    source = source_of(data) if isinstance(data.source, schema.DemoSource) else None
+    source = source_of(data) if isinstance(data.source, speech.DemoSource) else None
     if source is not None:
         return of_right_length(make_corpus(root, source, silent), data)
     if not is_whole(root):
         raise DataError("there is no corpus yet", f"data.root: {data.root}", _how_to_make(spec, config))
-    if isinstance(data.source, schema.PreparedSource):
+    if isinstance(data.source, speech.PreparedSource):
         return of_right_length(read_manifest(root), data)
     return of_right_length(read_corpus(root, options_of(data)), data)
 
 
 def _how_to_make(spec: Experiment, config: Path) -> str:
     source, root = spec.data.source, spec.data.root
-    if isinstance(source, schema.CoraaMupe | schema.CsvSource):
+    if isinstance(source, speech.CoraaMupe | speech.CsvSource):
         return f"python -m tune_accent.prepare {source.kind} --config {config}   (from data.source.path: {source.path})"
     return f"make it with `python -m tune_accent.prepare`, or correct data.root ({root})"
 
@@ -135,12 +135,12 @@ def sampled(spec: Experiment, manifest: Manifest) -> Experiment:
     if not is_whole(folder):
         write_folder(folder, lambda empty: _copy(manifest.root, rows, empty))
     thirds = spec.data.splits.model_copy(update={"train": 1.0, "val": 1.0, "test": 1.0, "min_gate_speakers": 2, "seeds": ()})
-    own = {"root": str(folder), "source": schema.PreparedSource(), "splits": thirds, "allow_confounds": ALLOWED}
+    own = {"root": str(folder), "source": speech.PreparedSource(), "splits": thirds, "allow_confounds": ALLOWED}
     data = spec.data.model_copy(update=own)
     return spec.model_copy(update={"data": data})
 
 
-def sample_rows(manifest: Manifest, drawn: Splits, cfg: schema.Splits) -> list[Utterance]:
+def sample_rows(manifest: Manifest, drawn: Splits, cfg: speech.Splits) -> list[Utterance]:
     """Utterances of up to `SPEAKERS` train and val speakers of each accent, the longest-recorded ones, as many of each as its folds need."""
     needed = IN_FOLD * cfg.folds + cfg.gap * (cfg.folds - 1)
     own: dict[str, list[Utterance]] = defaultdict(list)

@@ -18,7 +18,8 @@ from tune_accent.base.files import read_json
 from tune_accent.base.seeds import generator
 from tune_accent.checking.file_system import gib
 from tune_accent.checking.finding import Finding, Skip
-from tune_accent.config.schema import Experiment, QwenCodec
+from tune_accent.config.schema import Experiment
+from tune_accent.config.speech import QwenCodec
 from tune_accent.data.audio import SAMPLING_RATE
 from tune_accent.data.codec import CODEBOOKS, FRAME_RATE, Codec
 

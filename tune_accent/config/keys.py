@@ -10,7 +10,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from tune_accent.config.schema import Experiment, Section
+from tune_accent.config.fields import Section
+from tune_accent.config.schema import Experiment
 from tune_accent.config.words import nearest
 
 SHORT_NAMES: Mapping[str, str] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from tune_accent.base.errors import DataError
 from tune_accent.base.files import inside, sha256_file
 from tune_accent.base.progress import Progress
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data import splits
 from tune_accent.data.cache_format import META, faults
 from tune_accent.data.corpus import SPLITS, of_right_length
@@ -17,7 +17,7 @@ from tune_accent.data.manifest import Manifest, read_manifest
 MOST = 10  # faults that are named
 
 
-def check_corpus(cfg: schema.Data, progress: Progress) -> str:
+def check_corpus(cfg: speech.Data, progress: Progress) -> str:
     """Compare manifest, audio, splits and caches of a corpus with their hashes; nothing is written.
 
     Returns:
@@ -51,7 +51,7 @@ def _audio(manifest: Manifest, progress: Progress) -> Iterator[str]:
         progress("checking audio", done, len(manifest.rows))
 
 
-def _splits(manifest: Manifest, cfg: schema.Data) -> Iterator[str]:
+def _splits(manifest: Manifest, cfg: speech.Data) -> Iterator[str]:
     path = manifest.root / SPLITS
     if not path.exists():
         return

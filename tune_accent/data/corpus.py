@@ -12,7 +12,7 @@ from tune_accent.base.errors import DataError
 from tune_accent.base.files import read_json, write_json, write_text
 from tune_accent.base.progress import Progress
 from tune_accent.base.seeds import derive_seed
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data import confounds, splits
 from tune_accent.data.manifest import Manifest, is_whole, read_manifest
 from tune_accent.data.sources.kinds import options_of, source_of
@@ -38,7 +38,7 @@ class Corpus:
         return self.manifest.root
 
 
-def ensure_corpus(cfg: schema.Data, seed: int, progress: Progress) -> Corpus:
+def ensure_corpus(cfg: speech.Data, seed: int, progress: Progress) -> Corpus:
     """Make or read the corpus of `cfg`, and write `splits.json` and `confounds.json` beside it where they are not there or differ.
 
     Args:
@@ -61,11 +61,11 @@ def ensure_corpus(cfg: schema.Data, seed: int, progress: Progress) -> Corpus:
     return Corpus(manifest, drawn, report)
 
 
-def _manifest(cfg: schema.Data, progress: Progress) -> Manifest:
+def _manifest(cfg: speech.Data, progress: Progress) -> Manifest:
     root = Path(cfg.root)
     source = source_of(cfg)
     if source is not None:
-        made = not isinstance(cfg.source, schema.DemoSource) and is_whole(root)
+        made = not isinstance(cfg.source, speech.DemoSource) and is_whole(root)
         return read_corpus(root, options_of(cfg)) if made else make_corpus(root, source, progress)
     if not root.is_dir():
         raise DataError(
@@ -76,7 +76,7 @@ def _manifest(cfg: schema.Data, progress: Progress) -> Manifest:
     return read_manifest(root)
 
 
-def of_right_length(manifest: Manifest, cfg: schema.Data) -> Manifest:
+def of_right_length(manifest: Manifest, cfg: speech.Data) -> Manifest:
     """The manifest without utterances that are shorter or longer than the config wants.
 
     Raises:
@@ -92,7 +92,7 @@ def of_right_length(manifest: Manifest, cfg: schema.Data) -> Manifest:
     return manifest
 
 
-def keep_splits(manifest: Manifest, cfg: schema.Splits, seed: int) -> Splits:
+def keep_splits(manifest: Manifest, cfg: speech.Splits, seed: int) -> Splits:
     """Draw the splits of a corpus, and record them beside it: `splits.json`, and `splits-<seed>.json` for each of `cfg.seeds`.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tune_accent.base.errors import DataError
 from tune_accent.base.progress import Progress
-from tune_accent.config import schema
+from tune_accent.config import schema, speech
 from tune_accent.data import confounds
 from tune_accent.data.corpus import keep_confounds, keep_splits, of_right_length, split_seed
 from tune_accent.data.manifest import Manifest
@@ -42,7 +42,7 @@ class Imported:
     obstacles: tuple[str, ...]
 
 
-def import_corpus(cfg: schema.Data, gate: schema.Gate, seed: int, progress: Progress) -> Imported:
+def import_corpus(cfg: speech.Data, gate: schema.Gate, seed: int, progress: Progress) -> Imported:
     """Make the corpus of `cfg` in `cfg.root`, or read it where it is made, and write splits and confounds beside it, as JSON and in words.
 
     Args:
@@ -74,14 +74,14 @@ def _one_accent(manifest: Manifest) -> list[str]:
     return [f"there is only the accent {manifest.accents[0]!r}; a search compares two or more"] if few else []
 
 
-def _small_gate(splits: Splits, cfg: schema.Splits) -> list[str]:
+def _small_gate(splits: Splits, cfg: speech.Splits) -> list[str]:
     if len(splits.gate_accents) >= 2:
         return []
     names = ", ".join(splits.gate_accents) or "none"
     return [f"accents in the gate: {names}; two or more need at least {cfg.min_gate_speakers} speakers in val and in test each"]
 
 
-def _confounded(report: Mapping[str, Any], cfg: schema.Data) -> list[str]:
+def _confounded(report: Mapping[str, Any], cfg: speech.Data) -> list[str]:
     try:
         confounds.assert_no_confounds(report, cfg.allow_confounds, cfg.root)
     except DataError as error:

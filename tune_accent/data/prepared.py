@@ -21,7 +21,7 @@ import pandas as pd
 from tune_accent.base.errors import DataError
 from tune_accent.base.files import inside, read_json, remove, sha256_file, write_folder, write_json
 from tune_accent.base.progress import Progress
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.audio import Wave, read_audio, set_loudness
 from tune_accent.data.cache_format import FORMAT, LIBRARIES, META, is_current, is_whole, key_of, libraries
 from tune_accent.data.cached_table import NAMED, open_table, save_table
@@ -95,7 +95,7 @@ class Prepared:
 
 def prepare(
     corpus: Corpus,
-    cfg: schema.Data,
+    cfg: speech.Data,
     seed: int,
     *,
     embed: Embed,
@@ -164,9 +164,9 @@ def open_prepared(folder: Path) -> Prepared:
 _ARRAYS = ("codes", "frame_offsets", "text_tokens", "text_offsets", "speaker_embeddings")
 
 
-def _request(corpus: Corpus, cfg: schema.Data, seed: int, embedder: str, codec: Codec | None) -> dict[str, Any]:
+def _request(corpus: Corpus, cfg: speech.Data, seed: int, embedder: str, codec: Codec | None) -> dict[str, Any]:
     copied = {"transforms": cfg.transforms.model_dump(mode="json") | {"recipe": RECIPE}} if cfg.transforms.copies else {}
-    if isinstance(cfg.codec, schema.MfccPq) != (codec is None):
+    if isinstance(cfg.codec, speech.MfccPq) != (codec is None):
         raise ValueError(f"data.codec is {cfg.codec.name}: a codec that is loaded has to be given, and no other")
     loaded = {} if codec is None else {"name": codec.name, "fingerprint": codec.fingerprint}  # wherever it lies
     return copied | {
@@ -186,7 +186,7 @@ class _Job:
     """What a cache is made of; `loaded` is a codec that is not fitted."""
 
     corpus: Corpus
-    cfg: schema.Data
+    cfg: speech.Data
     seed: int
     request: dict[str, Any]
     loaded: Codec | None
@@ -271,12 +271,12 @@ def _kept_codec(parts: Path, job: _Job, progress: Progress) -> Codec:
     return codec
 
 
-def _fitted(corpus: Corpus, cfg: schema.Data, seed: int, progress: Progress) -> Codec:
-    assert isinstance(cfg.codec, schema.MfccPq)  # seen to by `_request`
+def _fitted(corpus: Corpus, cfg: speech.Data, seed: int, progress: Progress) -> Codec:
+    assert isinstance(cfg.codec, speech.MfccPq)  # seen to by `_request`
     return MfccPq.fit(_fit_waves(corpus, cfg, seed, progress), cfg.codec.codewords, seed)
 
 
-def _fit_waves(corpus: Corpus, cfg: schema.Data, seed: int, progress: Progress) -> Iterator[Wave]:
+def _fit_waves(corpus: Corpus, cfg: speech.Data, seed: int, progress: Progress) -> Iterator[Wave]:
     """Utterances of train speakers, a seeded sample of them where there are many."""
     rows = [row for row in corpus.manifest.rows if corpus.splits.split[row.speaker] == "train"]
     if len(rows) > MAX_FIT_UTTERANCES:
@@ -285,7 +285,7 @@ def _fit_waves(corpus: Corpus, cfg: schema.Data, seed: int, progress: Progress) 
     return waves(corpus, rows, cfg, "fitting the codec", progress)
 
 
-def waves(corpus: Corpus, rows: Sequence[Utterance], cfg: schema.Data, label: str, progress: Progress) -> Iterator[Wave]:
+def waves(corpus: Corpus, rows: Sequence[Utterance], cfg: speech.Data, label: str, progress: Progress) -> Iterator[Wave]:
     """The sound of `rows` as every model of the project gets it: mono, 24 kHz, at the loudness of the config.
 
     Raises:
@@ -296,7 +296,7 @@ def waves(corpus: Corpus, rows: Sequence[Utterance], cfg: schema.Data, label: st
         progress(label, done, len(rows))
 
 
-def _wave(root: Path, row: Utterance, cfg: schema.Data) -> Wave:
+def _wave(root: Path, row: Utterance, cfg: speech.Data) -> Wave:
     wave = _read(root, row)
     return wave if cfg.loudness_lufs is None else set_loudness(wave, cfg.loudness_lufs)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from tune_accent.base.errors import DataError
 from tune_accent.base.files import read_json, sha256_json, write_json
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.manifest import Manifest, Utterance
 
 NAMES = ("train", "val", "test")
@@ -48,7 +48,7 @@ class Splits:
     sha256: str
 
 
-def make_splits(manifest: Manifest, cfg: schema.Splits, seed: int) -> Splits:
+def make_splits(manifest: Manifest, cfg: speech.Splits, seed: int) -> Splits:
     """Split a corpus; a pure function of its arguments.
 
     Raises:
@@ -126,7 +126,7 @@ def _unsound(splits: Splits, manifest: Manifest) -> str | None:
     return f"utterance {outside[0]!r} is in fold {splits.fold[outside[0]]}, there are {splits.folds}" if outside else None
 
 
-def _split_speakers(manifest: Manifest, cfg: schema.Splits, generator: np.random.Generator) -> dict[str, str]:
+def _split_speakers(manifest: Manifest, cfg: speech.Splits, generator: np.random.Generator) -> dict[str, str]:
     genders = {row.speaker: row.gender or "" for row in manifest.rows}
     by_accent: dict[str, list[str]] = defaultdict(list)
     for speaker, accent in manifest.speakers.items():
@@ -141,7 +141,7 @@ def _split_speakers(manifest: Manifest, cfg: schema.Splits, generator: np.random
     return dict(sorted(split.items()))
 
 
-def _counts(accent: str, speakers: int, cfg: schema.Splits, root: Path) -> tuple[int, ...]:
+def _counts(accent: str, speakers: int, cfg: speech.Splits, root: Path) -> tuple[int, ...]:
     """Speakers of an accent per split: largest remainders of the shares, at least one each."""
     if speakers < len(NAMES):
         raise DataError(

@@ -18,7 +18,7 @@ from scipy import signal
 
 from tune_accent.base.errors import DataError
 from tune_accent.base.seeds import generator
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.audio import PEAK, SAMPLING_RATE, Wave, set_loudness
 from tune_accent.data.manifest import Utterance
 from tune_accent.data.splits import Splits
@@ -44,7 +44,7 @@ class Copy:
         return f"{self.original.utt_id}~{self.number}"
 
 
-def copies_of(rows: Iterable[Utterance], splits: Splits, cfg: schema.Transforms) -> list[Copy]:
+def copies_of(rows: Iterable[Utterance], splits: Splits, cfg: speech.Transforms) -> list[Copy]:
     """The copies that a cache has, in the order of their originals.
 
     Raises:
@@ -64,7 +64,7 @@ def copies_of(rows: Iterable[Utterance], splits: Splits, cfg: schema.Transforms)
     return copies
 
 
-def transformed(copy: Copy, original: Wave, cfg: schema.Transforms, lufs: float | None, seed: int) -> Wave:
+def transformed(copy: Copy, original: Wave, cfg: speech.Transforms, lufs: float | None, seed: int) -> Wave:
     """The sound of a copy.
 
     Args:
@@ -77,7 +77,7 @@ def transformed(copy: Copy, original: Wave, cfg: schema.Transforms, lufs: float 
     return transform(original, cfg, lufs, generator(seed, "transforms", copy.original.utt_id, copy.number))
 
 
-def transform(wave: Wave, cfg: schema.Transforms, lufs: float | None, rng: np.random.Generator) -> Wave:
+def transform(wave: Wave, cfg: speech.Transforms, lufs: float | None, rng: np.random.Generator) -> Wave:
     """One draw of every transform that is given: speed, band limit, noise, loudness, gain.
 
     Args:

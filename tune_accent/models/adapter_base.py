@@ -19,7 +19,8 @@ from tune_accent.base.checksums import NAME as CHECKSUMS
 from tune_accent.base.checksums import check_folder, write_checksums
 from tune_accent.base.errors import ModelError
 from tune_accent.base.files import read_json, write_folder, write_json
-from tune_accent.config.schema import Count, Experiment, Section, Tiny
+from tune_accent.config.fields import Count, Section
+from tune_accent.config.schema import Experiment, Tiny
 
 NAME = "base.json"
 HEADS = "heads.safetensors"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tune_accent.base.hub import is_hub_id
-from tune_accent.config.schema import DemoSource, Experiment
+from tune_accent.config.schema import Experiment
+from tune_accent.config.speech import DemoSource
 from tune_accent.evaluation import Figure, Verdict
 from tune_accent.paper.arms import Measured
 from tune_accent.paper.results import ControlResults, PaperResults

@@ -18,7 +18,8 @@ from tune_accent.base.files import read_json, sha256_file, sha256_json, write_js
 from tune_accent.base.hub import cached_copy, is_hub_id
 from tune_accent.base.progress import Progress, silent
 from tune_accent.base.seeds import derive_seed
-from tune_accent.config.schema import Experiment, PreparedSource, QwenCodec
+from tune_accent.config.schema import Experiment
+from tune_accent.config.speech import PreparedSource, QwenCodec
 from tune_accent.data.cache_format import META, codec_fingerprint, is_current
 from tune_accent.data.manifest import NAME as MANIFEST
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import psutil
 
-from tune_accent.config.schema import CoraaMupe, DemoSource, Experiment
+from tune_accent.config.schema import Experiment
+from tune_accent.config.speech import CoraaMupe, DemoSource
 from tune_accent.models.memory import CONTEXT, SHARES, Estimate, estimate, setting_of
 from tune_accent.models.shape import Batch, shape_of
 from tune_accent.tracking.provenance import gpus

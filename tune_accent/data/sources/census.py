@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from tune_accent.base.files import sha256_bytes
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.sources import brazil
 
 Step = tuple[str, int, int]  # what was asked, rows and speakers left
@@ -100,7 +100,7 @@ class Tally:
         return [(label, self.rows[place], len(self.speakers[place])) for place, (label, _) in enumerate(self.tests)]
 
 
-def row_tests(cfg: schema.CoraaMupe, min_s: float, max_s: float) -> list[tuple[str, Callable[[Facts], bool]]]:
+def row_tests(cfg: speech.CoraaMupe, min_s: float, max_s: float) -> list[tuple[str, Callable[[Facts], bool]]]:
     """Filters of a row. Durations are compared as what the shards hold, float32: 3.1 is not below 3.1."""
     low, high = float(np.float32(min_s)), float(np.float32(max_s))
     quality = brazil.plain(cfg.audio_quality)
@@ -116,7 +116,7 @@ def row_tests(cfg: schema.CoraaMupe, min_s: float, max_s: float) -> list[tuple[s
     ]
 
 
-def choose(rows: Sequence[Candidate], cfg: schema.CoraaMupe) -> tuple[list[Candidate], list[Step]]:
+def choose(rows: Sequence[Candidate], cfg: speech.CoraaMupe) -> tuple[list[Candidate], list[Step]]:
     """The filters of speakers and regions, then the caps. A region that goes changes no other one, so once more is enough."""
     regions, speakers = enough_speakers(cfg), enough_utterances(cfg)
     again = (f"still {regions[0]}", regions[1])
@@ -139,17 +139,17 @@ def step(label: str, rows: Sequence[Counted]) -> Step:
     return label, len(rows), len({row.speaker for row in rows})
 
 
-def enough_speakers(cfg: schema.CoraaMupe) -> tuple[str, Callable[[list[C]], list[C]]]:
+def enough_speakers(cfg: speech.CoraaMupe) -> tuple[str, Callable[[list[C]], list[C]]]:
     """Label and filter: whole regions."""
     return f"at least {cfg.min_speakers} speakers per region", lambda rows: _enough_speakers(rows, cfg.min_speakers)
 
 
-def enough_utterances(cfg: schema.CoraaMupe) -> tuple[str, Callable[[list[C]], list[C]]]:
+def enough_utterances(cfg: speech.CoraaMupe) -> tuple[str, Callable[[list[C]], list[C]]]:
     """Label and filter: whole speakers."""
     return f"at least {cfg.min_utterances} utterances per speaker", lambda rows: _enough_utterances(rows, cfg.min_utterances)
 
 
-def _caps(cfg: schema.CoraaMupe) -> list[tuple[str, Filter]]:
+def _caps(cfg: speech.CoraaMupe) -> list[tuple[str, Filter]]:
     speakers, utterances = cfg.max_speakers_per_region, cfg.max_utterances_per_speaker
     drawn = f"(seed {cfg.seed})"
     return [

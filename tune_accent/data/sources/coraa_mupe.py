@@ -18,7 +18,7 @@ from typing import Any
 from tune_accent.base.errors import DataError
 from tune_accent.base.files import remove, sha256_json, write_text
 from tune_accent.base.progress import Progress
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.config.words import did_you_mean
 from tune_accent.data.hygiene import Hygiene
 from tune_accent.data.manifest import Utterance
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 class CoraaMupe:
     """The `Source` of CORAA-MUPE-ASR."""
 
-    cfg: schema.CoraaMupe
+    cfg: speech.CoraaMupe
     hygiene: Hygiene
 
     @cached_property
@@ -187,7 +187,7 @@ def _remove_strangers(root: Path, rows: Sequence[Utterance]) -> None:
             remove(path)
 
 
-def _nothing_left(cfg: schema.CoraaMupe, steps: Sequence[Step], qualities: Mapping[str, int]) -> DataError:
+def _nothing_left(cfg: speech.CoraaMupe, steps: Sequence[Step], qualities: Mapping[str, int]) -> DataError:
     place = next(index for index, (_, rows, _) in enumerate(steps) if not rows)
     label = steps[place][0]
     before = f"; before it there were {steps[place - 1][1]}, after: {steps[place - 1][0]}" if place else ""

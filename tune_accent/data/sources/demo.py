@@ -15,7 +15,7 @@ import numpy as np
 
 from tune_accent.base.errors import DataError
 from tune_accent.base.progress import Progress
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.manifest import Manifest, Utterance
 from tune_accent.data.sources import Rejected
 from tune_accent.data.sources.demo_texts import ENGLISH, PORTUGUESE
@@ -54,7 +54,7 @@ class Speaker:
 class Demo:
     """The `Source` of the demo."""
 
-    cfg: schema.DemoSource
+    cfg: speech.DemoSource
     seed: int
 
     @property
@@ -84,12 +84,12 @@ class Demo:
         return [_row(*place, texts, item, engine) for place, item in zip(plan, spoken, strict=True)], []
 
 
-def ensure(root: Path, cfg: schema.DemoSource, seed: int, progress: Progress) -> Manifest:
+def ensure(root: Path, cfg: speech.DemoSource, seed: int, progress: Progress) -> Manifest:
     """Make the demo corpus in `root`, or read it where it is made already; see `making.make_corpus` for errors."""
     return make_corpus(root, Demo(cfg, seed), progress)
 
 
-def draw_speakers(cfg: schema.DemoSource, seed: int) -> tuple[Speaker, ...]:
+def draw_speakers(cfg: speech.DemoSource, seed: int) -> tuple[Speaker, ...]:
     """The speakers of a preset, by accent and number; genders alternate, and variants repeat in an accent only once all are used."""
     speakers: list[Speaker] = []
     for accent, stream in zip(accents := PRESETS[cfg.preset][0], np.random.SeedSequence(seed).spawn(len(accents)), strict=True):

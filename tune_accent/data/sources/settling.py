@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 
-from tune_accent.config import schema
+from tune_accent.config import speech
 from tune_accent.data.hygiene import duplicates
 from tune_accent.data.manifest import Utterance
 from tune_accent.data.sources import Rejected
@@ -14,7 +14,7 @@ from tune_accent.data.sources.in_parts import Outcome
 Filter = Callable[[list[Utterance]], list[Utterance]]
 
 
-def settle(outcomes: Iterable[Outcome], cfg: schema.CoraaMupe) -> tuple[list[Utterance], list[Rejected], list[Step]]:
+def settle(outcomes: Iterable[Outcome], cfg: speech.CoraaMupe) -> tuple[list[Utterance], list[Rejected], list[Step]]:
     """Rows by speaker and time, everything that was left out for its sound, and the end of the census."""
     rows, rejected, sounds = _together(outcomes)
     twin = duplicates(sounds.items())
@@ -37,7 +37,7 @@ def _without(rows: list[Utterance], ids: Container[str]) -> list[Utterance]:
     return [row for row in rows if row.utt_id not in ids]
 
 
-def _minima(cfg: schema.CoraaMupe) -> list[tuple[str, Filter]]:
+def _minima(cfg: speech.CoraaMupe) -> list[tuple[str, Filter]]:
     return [(f"{label}, with usable sound", keep) for label, keep in (enough_utterances(cfg), enough_speakers(cfg))]
 
 
