@@ -81,7 +81,7 @@ def test_a_damaged_file_and_another_model_are_refused(folder: Path) -> None:
         list(check_weights(folder, "x"))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "tts_model_type": "custom_voice"}))
-    with pytest.raises(ModelError, match="no speaker encoder"):
+    with pytest.raises(ModelError, match="only Base has a speaker encoder"):
         list(check_weights(folder, "x"))
 
 
@@ -113,7 +113,7 @@ def test_weights_that_are_not_there_say_how_to_get_them(tmp_path: Path, monkeypa
 def test_a_folder_that_is_not_there_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tune_accent.models.backbone.fetched", lambda *_: pytest.fail("it is no Hub id"))
+    monkeypatch.setattr("tune_accent.models.checkpoint.fetched", lambda *_: pytest.fail("it is no Hub id"))
     for name in ("models/none", "here/none", "./none", "a/b/c"):
         with pytest.raises(ModelError, match=f"no folder {name!r}") as caught:
             weights_folder(with_backbone(tmp_path, name))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from tune_accent.base.errors import UserError
-from tune_accent.models.backbone import Backbone, decoder_blocks
+from tune_accent.models.backbone import Backbone
+from tune_accent.models.checkpoint import decoder_blocks
 from tune_accent.models.forward import TEXT_POSITION, Inputs, forward, pool
 from tune_accent.models.layers import chosen_layers, depth, layer_names, pooled_layers, search_layer, text_positions
 

@@ -125,6 +125,6 @@ def decoder_blocks_of(spec: Experiment) -> int:
     """
     if spec.model.backbone == "tiny":
         return spec.model.tiny.layers
-    from tune_accent.models.backbone import decoder_blocks
+    from tune_accent.models.checkpoint import decoder_blocks
 
     return decoder_blocks(spec.model.backbone)

@@ -152,7 +152,7 @@ def layers_of(spec: Experiment) -> tuple[str, ...]:
     Raises:
         ModelError: the checkpoint is neither here nor a published one.
     """
-    from tune_accent.models.backbone import decoder_blocks
+    from tune_accent.models.checkpoint import decoder_blocks
     from tune_accent.models.layers import layer_names
 
     shape = shape_of(spec)

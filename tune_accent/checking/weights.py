@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from tune_accent.config.schema import Experiment
 from tune_accent.config.speech import QwenCodec
 from tune_accent.data.audio import SAMPLING_RATE
 from tune_accent.data.codec import CODEBOOKS, FRAME_RATE, Codec
+from tune_accent.models.checkpoint import base_config, checkpoint_folder
 
 SINGLE = {"<|im_start|>": "<|im_start|>", "assistant": "assistant", "\n": "newline", "<|im_end|>": "<|im_end|>"}
 PARTS = ("talker.model.", "talker.codec_head.", "talker.text_projection.", "talker.code_predictor.")
@@ -36,29 +36,11 @@ def weights_folder(spec: Experiment) -> Path:
     Raises:
         ModelError: there is none, or it is no Base checkpoint.
     """
-    from tune_accent.models.backbone import checkpoint_folder
     from tune_accent.models.tiny import ensure_tiny
 
     if spec.model.backbone == "tiny":
         return ensure_tiny(Path(spec.data.root) / "prepared", spec.model.tiny, getattr(spec.data.codec, "codewords", 2048))
     return checkpoint_folder(spec.model.backbone)
-
-
-def base_config(folder: Path) -> dict[str, Any]:
-    """config.json of a *-Base checkpoint.
-
-    Raises:
-        ModelError: it is not there, or of another model.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelError("no config.json", str(folder), "give the folder of a Qwen3-TTS *-Base checkpoint")
-    config = read_json(path)
-    kind = config.get("tts_model_type") if isinstance(config, dict) else None
-    if kind != "base" or config.get("model_type") != "qwen3_tts":
-        fix = "use the *-Base checkpoint of that size: *-CustomVoice and *-VoiceDesign have no speaker encoder, hence no place for a speaker"
-        raise ModelError(f"not a Qwen3-TTS Base checkpoint (tts_model_type {kind!r})", str(folder), fix)
-    return dict(config)
 
 
 def check_weights(folder: Path, name: str) -> Iterator[Finding]:
@@ -68,7 +50,7 @@ def check_weights(folder: Path, name: str) -> Iterator[Finding]:
         folder: of the checkpoint.
         name: as the config gives it.
     """
-    config, again = base_config(folder), AGAIN.format(name=name)
+    config, again = base_config(folder, name), AGAIN.format(name=name)
     names = weight_names(folder)
     lacking = [part.rstrip(".") for part in PARTS if not any(key.startswith(part) for key in names)]
     if missing := missing_shards(folder):

@@ -20,7 +20,7 @@ from tune_accent.base.hub import is_hub_id
 from tune_accent.data.audio import SAMPLING_RATE, Wave
 from tune_accent.data.cache_format import codec_files, codec_fingerprint
 from tune_accent.data.codec import CODEBOOKS, FRAME_RATE, META, Codes
-from tune_accent.models.backbone import fetched
+from tune_accent.models.checkpoint import fetched
 from tune_accent.models.qwen_import import import_qwen_tts
 
 KEY = "data.codec.path"
