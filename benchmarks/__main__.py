@@ -21,6 +21,7 @@ BENCHMARKS = (
     "memo_cost",
     "replay",
     "step_time",
+    "memory",
     "search_cost",
     "tracking_cost",
     "engines",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray gives way to everything else with its workers; beside other tests it would starve.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Ray starts an idle process for every core, which none of our workers becomes.
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 # A background job ignores SIGINT, and the processes that tests interrupt would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

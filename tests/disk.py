@@ -176,17 +176,22 @@ class Filling(Disk):
 
 
 def _place(target: Any, folder: int | None) -> str:
+    """Where `target` is; asked for at every step, and `os` answers several times faster than `Path`."""
     if isinstance(target, int):
-        return str(Path(f"/proc/self/fd/{target}").readlink())
-    if folder is None and Path(target).is_absolute():
-        return str(os.path.normpath(target))
-    start = Path.cwd() if folder is None else Path(f"/proc/self/fd/{folder}").readlink()
-    return str(os.path.normpath(start / target))
+        return os.readlink(f"/proc/self/fd/{target}")  # noqa: PTH115
+    start = os.getcwd() if folder is None else os.readlink(f"/proc/self/fd/{folder}")  # noqa: PTH109, PTH115
+    return os.path.normpath(os.path.join(start, target))  # noqa: PTH118
 
 
 RANDOM = re.compile(r"[a-z0-9_]{8}(?=\.tmp)")  # in the names that `tempfile` gives
 TIME = re.compile(rb"1[0-9]{9}\.[0-9]+")  # seconds since 1970
 State = frozenset[tuple[str, int, bytes, int]]
+
+
+def content_of(path: str) -> bytes:
+    """The bytes of a file."""
+    with open(path, "rb", buffering=0) as stream:  # noqa: PTH123
+        return stream.read()
 
 
 def state(root: Path) -> State:
@@ -198,8 +203,8 @@ def state(root: Path) -> State:
     for folder, _, files in os.walk(root):
         for path in (folder, *(f"{folder}/{name}" for name in files)):
             name = RANDOM.sub("", path.removeprefix(str(root)))
-            content = b"" if path == folder or name.endswith(".log") else TIME.sub(b"", Path(path).read_bytes())
-            found.append((name, Path(path).stat().st_mode, content))
+            content = b"" if path == folder or name.endswith(".log") else TIME.sub(b"", content_of(path))
+            found.append((name, os.stat(path).st_mode, content))  # noqa: PTH116
     return frozenset((*entry, count) for entry, count in Counter(found).items())
 
 

@@ -281,10 +281,7 @@ def test_no_layer_that_a_search_reads(spec: Experiment, made_up: Extraction, tmp
 
 @pytest.mark.parametrize(
     ("changes", "line"),
-    [
-        ({"model.attention": "eager"}, 'model.attention: "sdpa" → "eager"'),
-        ({"evaluation.draws": 2}, "evaluation.draws: 1 → 2"),
-    ],
+    [({"model.attention": "eager"}, 'model.attention: "sdpa" → "eager"'), ({"evaluation.draws": 2}, "evaluation.draws: 1 → 2")],
     ids=["model", "evaluation"],
 )
 def test_another_audit_is_refused_with_what_differs(

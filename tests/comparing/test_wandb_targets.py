@@ -150,8 +150,8 @@ class Server:
         )
         history = [{**row, "accent_f1": 0.5, "speaker_leakage": 0.1} for row in rows_of(0.2, 0.3, float("nan"))]
         self.runs = [
-            SimpleNamespace(id="r1", name="r", state="finished", config={**params, **shared(asked, params)}, summary={}, scan_history=lambda: iter(history)),
-            SimpleNamespace(id="r2", name="r", state="finished", config={**params, "lr": 0.01}, summary={}, scan_history=lambda: iter(rows_of(0.1, 0.2, 0.4, begin=300))),
+            SimpleNamespace(id="r1", name="r", state="finished", config={**params, **shared(asked, params)}, summary_metrics={}, scan_history=lambda use_cache: iter(history)),
+            SimpleNamespace(id="r2", name="r", state="finished", config={**params, "lr": 0.01}, summary_metrics={}, scan_history=lambda use_cache: iter(rows_of(0.1, 0.2, 0.4, begin=300))),
         ]  # fmt: skip
         self.config = yaml.safe_load(SPACE.replace("method: random", "method: bayes"))
 

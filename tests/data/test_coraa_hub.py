@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.warm import Warm
+
 NAME, COMMIT = "somebody/interviews", "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -92,9 +94,11 @@ def files(root: Path) -> dict[str, bytes]:
     }
 
 
-def test_a_data_set_of_the_hub_gives_the_same_corpus_as_its_shards(hub: Hub, made_shards: Path, tmp_path: Path) -> None:
-    for source, out in ((str(made_shards), "here"), (NAME, "there")):
-        done = prepared(source, tmp_path / out)
+def test_a_data_set_of_the_hub_gives_the_same_corpus_as_its_shards(
+    hub: Hub, made_shards: Path, tmp_path: Path, warm: Warm
+) -> None:
+    here = ("coraa-mupe", "--from", str(made_shards), "--out", str(tmp_path / "here"))
+    for done in (warm.run(tmp_path, "tune_accent.prepare", *here), prepared(NAME, tmp_path / "there")):
         assert done.returncode == 0, done.stderr
     assert files(tmp_path / "here") == files(tmp_path / "there") and (tmp_path / "there" / "manifest.jsonl").is_file()
     assert not any("README" in path or ".wav" in path for path in hub.asked), "only the shards are taken"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -26,6 +29,16 @@ training:
   sub_frames: 32
 evaluation: {bootstrap: 50, draws: 1, c_grid: [0.1]}
 tuning: {slots: 4, workers: 2}
+"""
+PAPER = """\
+paper:
+  candidates: 2
+  seeds: 2
+  permutations: 99
+  baselines: [no_lora, no_leakage]
+  ablations: [wrong_accent]
+  control: {texts: 1, speakers: 1, max_seconds: 0.5}
+record: {hypothesis: "O sotaque é controlável: 100 % dos casos_teste"}
 """
 SPACE = """\
 method: random
@@ -52,6 +65,20 @@ def environment() -> dict[str, str]:
     """Ours, with the package and without a terminal's width."""
     own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "TERM")}
     return {**own, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+
+
+@contextmanager
+def started(folder: Path, module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """`python -m <module> <arguments>` in `folder`, which leads a session of its own, and is killed where it has not ended with the block."""
+    command, pipe = [sys.executable, "-m", module, *arguments], subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def run(folder: Path, module: str, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,7 @@
-"""A W&B agent and `python -m tune_accent.trial`: the command that the real agent builds, the run it gets, and how it is stopped. Offline."""
+"""W&B's sweeps and `python -m tune_accent.trial`: what `wandb sweep` sends, the command that the real agent builds, the run it gets, how it is stopped.
+
+Offline; and with the real commands `wandb sweep` and `wandb agent`, online, on a server of our own.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ import pytest
 import yaml
 
 from tests.entries.command import REPOSITORY, environment
+from tests.wandb_server import WandbServer
+from tests.wandb_state import ENTITY, KEY, PROJECT
 from tune_accent.base.files import canonical_json
 from tune_accent.config.load import dump_experiment, load_experiment, resolve
 from tune_accent.config.schema import Experiment
@@ -23,7 +28,6 @@ if TYPE_CHECKING:
     from tune_accent.training.inputs import TrialData
 
 SPACES = sorted((REPOSITORY / "search_spaces").glob("**/*.yaml"))
-KEY = "5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e7cafe"
 # The real agent, told by us what W&B's server would tell it: run, then (if asked) stop once a file is there. Prints the command and the exit code.
 AGENT = """
 import json, sys, time
@@ -109,11 +113,7 @@ def test_an_agent_s_trial_logs_to_the_sweep_s_run(tmp_path: Path, small_spec: Ex
     assert {name: run.config[name] for name in given} == given
     assert run.config["experiment"]["training"]["lr"] == 1e-2 and run.summary["state"] == "COMPLETE"
     assert len(lines) == len(run.history) == 2
-    timed = {"seconds", "peak_mb", "allocated_mb"}
-    for line, row in zip(lines, run.history, strict=True):
-        assert {name: row[name] for name in line.keys() - timed} == {name: line[name] for name in line.keys() - timed}
-        assert timed | {"feasible", "ended", "text_drop"} <= row.keys()
-        assert canonical_json(json.loads(row["evaluation"])) == row["evaluation"]
+    compare_rows(lines, list(run.history))
     kept = tmp_path / "ray_results" / "sweep-s1" / "r1"
     assert (kept / "latest").resolve().name.startswith("small_epoch2") and (kept / "best").exists()
     assert KEY not in printed and not [
@@ -135,3 +135,51 @@ def test_a_trial_that_its_sweep_stops_keeps_its_checkpoint(tmp_path: Path, small
     from tune_accent.base.checksums import check_folder
 
     check_folder(latest)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda path: path.name)
+def test_wandb_sweep_sends_our_file(space: Path, tmp_path: Path) -> None:
+    """The real command; what it sends has the same keys, values and types."""
+    with WandbServer() as server:
+        done = server.run(tmp_path, "sweep", "--project", PROJECT, str(space))
+    assert done.returncode == 0 and not server.unknown, done.stderr
+    ((name, sweep),) = server.sweeps.items()
+    assert f"sweep with ID: {name}" in done.stderr and f"wandb agent {ENTITY}/{PROJECT}/{name}" in done.stderr
+    sent, ours = yaml.safe_load(sweep.config), yaml.safe_load(space.read_text())
+    assert sweep.project == PROJECT and canonical_json(sent) == canonical_json(ours)
+    assert {"parameters", "method", "metric", "early_terminate", "command", "program", "run_cap"} <= sent.keys()
+
+
+@pytest.mark.slow
+def test_wandb_agent_trains_a_run_of_a_sweep_online(tmp_path: Path, small_spec: Experiment, small_data: TrialData) -> None:
+    """The real commands: a sweep is made, an agent takes a run from a heartbeat, and the trial's epochs reach the server."""
+    (tmp_path / "e.yaml").write_text(dump_experiment(resolve(small_spec, {"training.epochs": 2})))
+    given = {"config": "e.yaml", "lora_rank": 2, "lr": 1e-2, "leakage_weight": 0, "training.steps_per_epoch": 2}
+    with WandbServer() as server:
+        assert server.run(tmp_path, "sweep", "--project", PROJECT, str(SPACES[0])).returncode == 0
+        sweep = server.sweeps["sweep0"]
+        sweep.commands = [[sweep.start("r1", **given)]]
+        done = server.run(tmp_path, "agent", "--count", "1", f"{ENTITY}/{PROJECT}/sweep0")
+    assert done.returncode == 0 and not server.unknown, done.stderr
+    command = "/usr/bin/env python -m tune_accent.trial --config=e.yaml --lora_rank=2 --lr=0.01 --leakage_weight=0"
+    assert f"About to run command: {command} --training.steps_per_epoch=2" in done.stderr
+    assert [sweep for _, sweep in server.agents.values()] == ["sweep0"] and server.reported[0] == {}
+    assert list(server.runs) == ["r1"], "the run of the agent, and no other"
+    run = server.runs["r1"]
+    assert (run.sweep, run.project, run.state, run.exit_code) == ("sweep0", PROJECT, "finished", 0)
+    assert {name: run.config[name] for name in given} == given and run.config["experiment"]["training"]["lr"] == 1e-2
+    printed = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"epoch"')]
+    compare_rows(printed, run.rows())
+    assert len(printed) == 2 and run.summary["state"] == "COMPLETE"
+    assert (tmp_path / "ray_results" / "sweep-sweep0" / "r1" / "latest").exists()
+    assert KEY not in done.stdout + done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
+def compare_rows(lines: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+    """Assert that what a trial printed is what it logged; printed times are rounded."""
+    timed = {"seconds", "peak_mb", "allocated_mb"}
+    for line, row in zip(lines, rows, strict=True):
+        assert {name: row[name] for name in line.keys() - timed} == {name: line[name] for name in line.keys() - timed}
+        assert timed | {"feasible", "ended", "text_drop"} <= row.keys()
+        assert canonical_json(json.loads(row["evaluation"])) == row["evaluation"]

@@ -17,6 +17,7 @@ from tests.entries.command import CONFIG, environment, refused, run, write_searc
 from tests.warm import Warm
 
 AUDIT = "tune_accent.audit"
+FOLDER = "ray_results/small-audit"  # where an audit of the small demo is by itself
 needs_demo = pytest.mark.skipif(importlib.util.find_spec("espeakng_loader") is None, reason="the demo extra")
 
 
@@ -85,8 +86,8 @@ def test_an_audit_that_is_interrupted_ends_as_one_that_is_not(tmp_path: Path, wa
     ):
         assert words in straight.stdout
     _interrupt(tmp_path, warm)
-    done = warm.run(tmp_path, AUDIT, "small.yaml", "--out", "other")
-    assert done.returncode == 0, done.stderr
+    done = warm.run(tmp_path, AUDIT, "small.yaml", "--out", FOLDER)
+    assert done.returncode == 0 and "complete" in done.stdout, done.stderr
     names = [
         "metrics.csv",
         "report.md",
@@ -94,23 +95,23 @@ def test_an_audit_that_is_interrupted_ends_as_one_that_is_not(tmp_path: Path, wa
         *(f"figures/layer_{name}.png" for name in ("accent_f1", "leakage", "text_drop")),
     ]
     for name in names:
-        assert (tmp_path / "other" / name).read_bytes() == (tmp_path / "ray_results" / "small-audit" / name).read_bytes(), name
-    again = warm.run(tmp_path, AUDIT, "small.yaml", "--out", "other")
+        assert (tmp_path / FOLDER / name).read_bytes() == (tmp_path / f"{FOLDER}.old-1" / name).read_bytes(), name
+    again = warm.run(tmp_path, AUDIT, "small.yaml")
     assert "all read from its folder" in again.stdout and again.stderr == ""
-    fresh = warm.run(tmp_path, AUDIT, "small.yaml", "--out", "other", "--fresh")
-    assert fresh.returncode == 0 and "other is now other.old-1" in fresh.stderr and "complete" in fresh.stdout
 
 
 def _interrupt(folder: Path, warm: Warm) -> None:
-    """Ctrl-C after two records, and a second process meanwhile."""
+    """An audit that starts over, and Ctrl-C after two records."""
     shutil.rmtree(folder / "data" / "small" / "features")
-    process, deadline = warm.start(folder, AUDIT, "small.yaml", "--out", "other"), time.monotonic() + 120
-    while len(list(folder.glob("other/sets/*.json"))) < 2:
+    process, deadline = warm.start(folder, AUDIT, "small.yaml", "--out", FOLDER, "--fresh"), time.monotonic() + 120
+    while not (folder / f"{FOLDER}.old-1").exists() or len(list(folder.glob(f"{FOLDER}/sets/*.json"))) < 2:
         assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=1)
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.poll() == 130 and out == "" and "Traceback" not in err, err
+    assert f"{FOLDER} is now {FOLDER}.old-1" in err
     assert "records and all features that were extracted are kept. To continue:" in err
-    assert "-m tune_accent.audit small.yaml --out other" in err
-    assert 2 <= len(list(folder.glob("other/sets/*.json"))) < 21
+    assert err.rstrip().endswith(f"-m tune_accent.audit small.yaml --out {FOLDER}"), "and not from the start again"
+    assert 2 <= len(list(folder.glob(f"{FOLDER}/sets/*.json"))) < 21
+    assert len(list(folder.glob(f"{FOLDER}.old-1/sets/*.json"))) >= 21, "what was there is kept"

@@ -41,12 +41,13 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A current folder with shards, the shipped config of two epochs on a smaller model, and a space."""
+    """A current folder with shards, the shipped config of two epochs on a smaller model with one worker, and a space."""
     pytest.importorskip("espeakng_loader", reason="the demo extra")
     found = tmp_path_factory.mktemp("interviews")
     config: dict[str, Any] = yaml.safe_load((REPOSITORY / "configs" / "coraa_mupe_demo.yaml").read_text(encoding="utf-8"))
     config["training"]["epochs"] = 2
     config["model"] |= {"tiny": {"hidden": 32, "layers": 2}, "layer": 1}
+    config["tuning"] = config.get("tuning", {}) | {"workers": 1}
     config["evaluation"] = {"bootstrap": 50, "draws": 1, "c_grid": [0.1]}
     (found / "coraa.yaml").write_text(yaml.safe_dump(config))
     (found / "space.yaml").write_text(SPACE)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.data.coraa_shards import Row, voices, write_shards
 from tests.entries.command import environment, refused, run
+from tests.warm import Warm
 from tune_accent.base.errors import ConfigError, UserError
 from tune_accent.config.speech import CoraaMupe, CsvSource, DemoSource
 from tune_accent.prepare import Kind, _experiment
@@ -82,11 +83,11 @@ def test_mistakes_of_the_command_line() -> None:
         _experiment(Kind.demo, "EN4", Path("out"), None, {})
 
 
-def test_a_mistake_is_one_message(tmp_path: Path) -> None:
+def test_a_mistake_is_one_message(tmp_path: Path, warm: Warm) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").touch()
     refused(run(tmp_path, PREPARE, "coraa-mupe", "--from", "thesis", "--out", "out"), "thesis", "no *.parquet", "chapter.tex")
-    refused(run(tmp_path, PREPARE, "coraa-mupe", "--from", "no/where/here", "--out", "out"), "no such folder")
+    refused(warm.run(tmp_path, PREPARE, "coraa-mupe", "--from", "no/where/here", "--out", "out"), "no such folder")
     assert not (tmp_path / "out").exists()
 
 
@@ -112,11 +113,11 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_shards_become_a_corpus_with_its_cache(shards: Path, tmp_path: Path) -> None:
+def test_shards_become_a_corpus_with_its_cache(shards: Path, tmp_path: Path, warm: Warm) -> None:
     shutil.copytree(shards, tmp_path / "shards")
     (tmp_path / "shards.yaml").write_text(CONFIG)
     _interrupt(tmp_path)
-    done = run(tmp_path, PREPARE, "coraa-mupe", "--config", "shards.yaml")
+    done = warm.run(tmp_path, PREPARE, "coraa-mupe", "--config", "shards.yaml")
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     for words in (
         "64 utterances, 16 speakers",
@@ -139,12 +140,12 @@ def test_shards_become_a_corpus_with_its_cache(shards: Path, tmp_path: Path) -> 
         assert (root / name).is_file(), name
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     shutil.rmtree(tmp_path / "shards")
-    checked = run(tmp_path, PREPARE, "coraa-mupe", "--config", "shards.yaml", "--check")
+    checked = warm.run(tmp_path, PREPARE, "coraa-mupe", "--config", "shards.yaml", "--check")
     assert checked.returncode == 0 and "is whole: 64 utterances, 1 prepared cache" in checked.stdout
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
     next(root.glob("audio/*/*")).write_bytes(b"")
     next(root.glob("prepared/*/codes.npy")).unlink()
-    refused(run(tmp_path, PREPARE, "coraa-mupe", "--out", "data/shards", "--check"), "has changed", "is missing")
+    refused(warm.run(tmp_path, PREPARE, "coraa-mupe", "--out", "data/shards", "--check"), "has changed", "is missing")
 
 
 def _interrupt(folder: Path) -> None:
@@ -164,10 +165,10 @@ def _interrupt(folder: Path) -> None:
         assert not (folder / "data" / "shards" / "manifest.jsonl").exists()
 
 
-def test_what_only_a_search_refuses_ends_with_0(shards: Path, tmp_path: Path) -> None:
+def test_what_only_a_search_refuses_ends_with_0(shards: Path, tmp_path: Path, warm: Warm) -> None:
     done = run(tmp_path, PREPARE, "coraa-mupe", "--from", str(shards), "--out", "out", "--regions", "se")
     assert done.returncode == 0, done.stderr
     assert "a search of this corpus would be refused: there is only the accent 'SE'" in done.stdout
     assert "regions SE" in (tmp_path / "out" / "census.csv").read_text(encoding="utf-8")
-    empty = run(tmp_path, PREPARE, "coraa-mupe", "--from", str(shards), "--out", "other", "--regions", "N")
+    empty = warm.run(tmp_path, PREPARE, "coraa-mupe", "--from", str(shards), "--out", "other", "--regions", "N")
     refused(empty, "no row is left after: regions N")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
-import os
+import shutil
 import signal
 import time
 import zipfile
@@ -14,56 +13,38 @@ from pathlib import Path
 
 import pytest
 
-from tests.entries.command import CONFIG, SPACE, refused, run, write_search
+from tests.entries.command import refused, started
 from tests.warm import Warm
 
 pytestmark = pytest.mark.ray
 
 RERUN = "tune_accent.rerun"
-PAPER = """\
-paper:
-  candidates: 2
-  seeds: 2
-  permutations: 99
-  baselines: [no_lora, no_leakage]
-  ablations: [wrong_accent]
-  control: {texts: 1, speakers: 1, max_seconds: 0.5}
-record: {hypothesis: "O sotaque é controlável: 100 % dos casos_teste"}
-"""
-FOLDER = "ray_results/space"
+FOLDER = "ray_results/one"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Path:
-    """A folder with a finished small search, and a paper run that was interrupted once and then finished."""
-    if importlib.util.find_spec("espeakng_loader") is None:
-        pytest.skip("the demo extra")
-    space = SPACE.replace("run_cap: 5", "run_cap: 3").replace("early_terminate: {type: hyperband, min_iter: 1, eta: 3}\n", "")
-    folder = write_search(
-        tmp_path_factory.mktemp("rerun"),
-        CONFIG.replace("epochs: 3", "epochs: 2").replace("workers: 2", "workers: 1") + PAPER,
-        space,
-    )
-    done = warm.run(folder, "tune_accent.search", "space.yaml")
-    assert done.returncode == 0, done.stderr
+def place(tmp_path_factory: pytest.TempPathFactory, searched: Path, warm: Warm) -> Path:
+    """A copy of the finished small search, and a paper run that was interrupted once, as a real interpreter, and then finished."""
+    folder = Path(shutil.copytree(searched, tmp_path_factory.mktemp("rerun") / "copy"))
     before = (folder / FOLDER / "trials.csv").read_bytes()
-    _interrupt(folder, warm)
-    finished = run(folder, RERUN, FOLDER, timeout=600)
+    _interrupt(folder)
+    finished = warm.run(folder, RERUN, FOLDER, timeout=600)
     assert finished.returncode == 0, finished.stderr
     (folder / "stdout.txt").write_text(finished.stdout, encoding="utf-8")
     assert (folder / FOLDER / "trials.csv").read_bytes() == before
     return folder
 
 
-def _interrupt(folder: Path, warm: Warm) -> None:
+def _interrupt(folder: Path) -> None:
     """SIGINT once the first epoch of the paper run is on the disk."""
-    process, timing = warm.start(folder, RERUN, FOLDER), folder / FOLDER / "paper" / "timing.csv"
-    while process.poll() is None and not (timing.is_file() and timing.read_text().count("\n") > 1):
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=120)
-    assert process.poll() == 130, told
-    assert "To continue:" in told and "tune_accent.rerun ray_results/space" in told
+    timing = folder / FOLDER / "paper" / "timing.csv"
+    with started(folder, RERUN, FOLDER) as process:
+        while process.poll() is None and not (timing.is_file() and timing.read_text().count("\n") > 1):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    assert "To continue:" in told and "tune_accent.rerun ray_results/one" in told
 
 
 def rows(path: Path) -> Iterator[dict[str, str]]:
@@ -129,12 +110,12 @@ def test_verify_finds_an_edited_number_wherever_it_is(place: Path, warm: Warm) -
 
 @pytest.mark.slow
 def test_a_second_opening_needs_a_reason(place: Path, warm: Warm) -> None:
-    other = (place / "small.yaml").read_text().replace("ablations: [wrong_accent]", "ablations: []")
+    other = (place / "one.yaml").read_text().replace("ablations: [wrong_accent]", "ablations: []")
     other = other.replace("baselines: [no_lora, no_leakage]", "baselines: [no_lora]")
     (place / "other.yaml").write_text(other)
     message = refused(warm.run(place, RERUN, FOLDER, "--config", "other.yaml"), "test", "--reopen")
     assert "arms" in message
-    seeds = (place / "small.yaml").read_text().replace("  seeds: 2", "  seeds: 3")
+    seeds = (place / "one.yaml").read_text().replace("  seeds: 2", "  seeds: 3")
     (place / "seeds.yaml").write_text(seeds)
     timing = (place / FOLDER / "paper" / "timing.csv").read_bytes()
     refused(warm.run(place, RERUN, FOLDER, "--config", "seeds.yaml"), "seeds", "--reopen")

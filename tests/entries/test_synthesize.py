@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +15,6 @@ from tests.entries.command import environment, refused, run
 from tests.warm import Warm
 from tune_accent.base.errors import UserError
 from tune_accent.synthesize import chosen_accents, planned, said, wav_bytes
-
-pytestmark = pytest.mark.ray
 
 SYNTHESIZE = "tune_accent.synthesize"
 ACCENTS = ("en-us", "nordestão")
@@ -106,23 +102,6 @@ def test_a_batch_and_greedy(place: Path, warm: Warm) -> None:
         assert len(done.stdout.splitlines()) == 2
     lengths = [[soundfile.info(path).frames for path in sorted((place / out).iterdir())] for out in ("single", "batch")]
     assert lengths[0] == lengths[1]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("espeakng_loader") is None, reason="the demo extra")
-def test_the_best_of_a_search_speaks_wherever_it_is(searched: Path, tmp_path: Path, warm: Warm) -> None:
-    """From the search's own folder, and from a copy beside nothing else."""
-    shutil.copytree(searched, tmp_path / "here")
-    best, copy = tmp_path / "here" / "ray_results" / "one" / "best", tmp_path / "there"
-    shutil.copytree(best, copy / "best")
-    audio = next((tmp_path / "here" / "data" / "small" / "audio").rglob("*.wav"))
-    shutil.copyfile(audio, copy / "ref.wav")
-    say = ["--text", TEXT, "--accent", "en-gb-scotland"]
-    own = warm.run(tmp_path / "here", SYNTHESIZE, *command("x.wav", *say, adapter="ray_results/one/best", wav=str(audio)))
-    moved = warm.run(copy, SYNTHESIZE, *command("x.wav", *say))
-    assert own.returncode == moved.returncode == 0, own.stderr + moved.stderr
-    assert own.stdout == moved.stdout
-    assert (tmp_path / "here" / "x.wav").read_bytes() == (copy / "x.wav").read_bytes()
 
 
 SAY = ("--text", TEXT, "--accent", "en-us")

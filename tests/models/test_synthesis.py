@@ -291,12 +291,8 @@ def drop(name: str) -> Change:
     return lambda folder: (folder / name).unlink()
 
 
-def other_fingerprint(folder: Path) -> None:
-    write_json(folder / "base.json", {**read_json(folder / "base.json"), "fingerprint": "0" * 64})
-
-
-def other_key(folder: Path) -> None:
-    write_json(folder / "base.json", {**read_json(folder / "base.json"), "loudness_lufs": "loud"})
+def edit(name: str, **changes: object) -> Change:
+    return lambda folder: write_json(folder / name, {**read_json(folder / name), **changes})
 
 
 def heads(names: object, rows: int, width: int) -> Change:
@@ -307,10 +303,6 @@ def heads(names: object, rows: int, width: int) -> Change:
 
 def no_heads(folder: Path) -> None:
     (folder / "heads.safetensors").write_bytes(b"no tensors")
-
-
-def other_rank(folder: Path) -> None:
-    write_json(folder / "adapter_config.json", {**read_json(folder / "adapter_config.json"), "r": 8})
 
 
 def other_names(folder: Path) -> None:
@@ -324,14 +316,14 @@ def other_names(folder: Path) -> None:
 BAD = {
     "no accents": (drop("heads.safetensors"), "carries no accents"),
     "no base": (drop("base.json"), "does not say on what it was trained"),
-    "another base": (other_fingerprint, "not the base that the adapter was trained on"),
-    "a key of another kind": (other_key, "loudness_lufs: "),
+    "another base": (edit("base.json", fingerprint="0" * 64), "not the base that the adapter was trained on"),
+    "a key of another kind": (edit("base.json", loudness_lufs="loud"), "loudness_lufs: "),
     "heads damaged": (no_heads, "carries no accents"),
     "no names": (heads(None, 3, 64), "no named accent table"),
     "fewer names": (heads(["a"], 3, 64), "their names differ"),
     "names of another kind": (heads({"a": 1}, 1, 64), "their names differ"),
     "another width": (heads(["a"], 1, 32), "width 32 on a base of width 64"),
-    "another rank": (other_rank, "does not fit its base"),
+    "another rank": (edit("adapter_config.json", r=8), "does not fit its base"),
     "other layers": (other_names, "does not fit its base"),
 }
 

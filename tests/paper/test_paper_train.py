@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.support import small_experiment
 from tests.tuning.small_search import PREPARED, SPACE, request
 from tests.tuning.test_driver import InProcess, stop_at
 from tests.tuning.whole_search import HashRun, Search
@@ -20,12 +19,11 @@ from tune_accent.paper.plan import baselines, candidates, ranked, with_values
 from tune_accent.paper.results import WINNER, Arm, TrainedRun
 from tune_accent.paper.selection import select, winner
 from tune_accent.paper.train import OutOfTime, known_runs, train_arms
-from tune_accent.training.preparation import ensure_prepared
 from tune_accent.tuning import driver, program
 from tune_accent.tuning.memo import FolderMemo
 
 if TYPE_CHECKING:
-    from tune_accent.training.inputs import TrialData
+    pass
 
 pytestmark = pytest.mark.usefixtures("own_logger")
 BASE = {"lora_rank": 4, "lora_alpha_ratio": 2, "lr": 0.005, "leakage_weight": 1.0, "training.batch_size": 12}
@@ -206,33 +204,3 @@ def test_the_length_is_full_although_the_search_stops_early(paper: Paper) -> Non
     assert stopped, "the search of this test must stop one"
     arms = [Arm(f"trial {trial.number}", "baseline", trial.params, "", trial.number) for trial in stopped]
     assert all(len(run.reports) == 3 and run.state == "COMPLETE" for run in paper.train(arms, (1,)))
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_real_speech_in_real_workers(
-    tmp_path: Path, small_root: Path, small_data: TrialData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A search (here), arms on new seeds (in workers), the search again; the winner's runs under their new name need no worker."""
-    experiment = small_experiment(small_root, epochs=2)
-    asked = request(tmp_path, SPACE.replace("run_cap: 5", "run_cap: 2"), experiment)
-    here = InProcess(lambda spec: program.SpeechProgram(experiment, small_data, FolderMemo(Path(spec["root"]))))
-    with monkeypatch.context() as patched:
-        patched.setattr(driver, "run_with_ray", here)
-        trials = driver.run_search(asked).core.trials
-    before = {path: path.read_bytes() for path in [*asked.root.glob("[a-z]*.*"), *asked.root.glob("suggestions/*")]}
-
-    data = vars(ensure_prepared(experiment, show=False))
-    plan = candidates(trials, asked.space, 1)
-    frozen = Arm("no_lora", "baseline", with_values(plan.arms[0].params, {"model.lora.enabled": False}), "")
-    runs = train_arms(experiment, asked.root, data, (*plan.arms, frozen), (1, 2))
-    assert [(run.state, len(run.reports)) for run in runs] == [("COMPLETE", 2)] * 4
-    assert len({run.reports[-1]["loss_accent"] for run in runs}) == 4, "every seed and arm is another run"
-    assert len(timing(asked.root)) == 8 and all(float(row[5]) > 0 and float(row[6]) > 0 for row in timing(asked.root))
-
-    monkeypatch.setattr(driver, "run_with_ray", here)
-    known, won = here.trained, winner(plan.arms, select(plan.arms, runs, ranked(trials, asked.space), asked.space))
-    assert [run.reports for run in train_arms(experiment, asked.root, data, [won], (1, 2))] == [run.reports for run in runs[:2]]
-    assert driver.run_search(asked).best is not None and here.trained == known
-    assert {path: path.read_bytes() for path in before} == before and len(timing(asked.root)) == 8

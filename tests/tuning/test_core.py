@@ -31,6 +31,10 @@ def finished(memo: DictMemo | None = None, workers: int = 4, seed: int = 0, **se
     return clock
 
 
+def outcomes(faults: Mapping[tuple[int, int], Failure | Mapping[str, Any]]) -> Callable[[Grant], Mapping[str, Any] | Failure]:
+    return lambda grant: faults.get((grant.trial, grant.epoch), metrics_of(grant.params, grant.key, grant.epoch))
+
+
 @pytest.mark.parametrize("method", ["bayes", "random"])
 @pytest.mark.parametrize("slots", [1, 3, 4])
 def test_the_table_does_not_depend_on_workers_or_speed(method: str, slots: int) -> None:
@@ -149,69 +153,6 @@ def test_what_was_not_granted_is_refused() -> None:
     for trial, epoch in ((0, 2), (7, 1)):
         with pytest.raises(ValueError, match="not granted"):
             core.report(trial, epoch, {"score": 1.0})
-
-
-def outcomes(faults: Mapping[tuple[int, int], Failure | Mapping[str, Any]]) -> Callable[[Grant], Mapping[str, Any] | Failure]:
-    return lambda grant: faults.get((grant.trial, grant.epoch), metrics_of(grant.params, grant.key, grant.epoch))
-
-
-@pytest.mark.parametrize("state", ["CRASHED", "TIMEOUT", "DIVERGED"])
-@pytest.mark.parametrize("epoch", [1, 3, 9])
-def test_a_failure_ends_its_trial_only_and_is_replayed(state: str, epoch: int) -> None:
-    memo = DictMemo()
-    faults = outcomes({(1, epoch): Failure(state, epoch, "why")})
-    clock = Clock(make_core(memo, min_iter=None), 3, jitter(2), faults)
-    assert clock.run()
-    failed = clock.core.trials[1]
-    assert (failed.state, len(failed.reports), failed.failure) == (state, epoch - 1, Failure(state, epoch, "why"))
-    assert all(trial.state == "COMPLETE" for trial in clock.core.trials if trial.number != 1)
-    again = finished(memo, min_iter=None)
-    assert table(again.core) == table(clock.core) and not again.trained
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, None, "high", "absent"])
-def test_a_metric_that_is_no_number_is_divergence(value: object) -> None:
-    metrics = {"accent_f1": 0.5} | ({} if value == "absent" else {"score": value})
-    memo = DictMemo()
-    clock = Clock(make_core(memo), 2, outcome=outcomes({(0, 2): metrics}))
-    assert clock.run()
-    assert clock.core.trials[0].state == "DIVERGED" and len(clock.core.trials[0].reports) == 1
-    again = make_core(memo)
-    again.advance()
-    assert table(again) == table(clock.core)
-
-
-def test_out_of_memory_is_tried_again_alone_and_then_final() -> None:
-    granted: list[Grant] = []
-
-    def outcome(grant: Grant) -> Mapping[str, Any] | Failure:
-        granted.append(grant)
-        small = grant.trial == 1 and grant.alone
-        if grant.epoch == 2 and grant.trial in (0, 1) and not small:
-            return Failure("OOM", 2, "too big")
-        return metrics_of(grant.params, grant.key, grant.epoch)
-
-    for order in ("rounds", "async"):
-        granted.clear()
-        memo = DictMemo()
-        clock = Clock(
-            make_core(memo, order=order, min_iter=None), 4, jitter(1), outcome
-        )  # the clock asserts that nothing runs beside
-        assert clock.run()
-        assert [grant.trial for grant in granted if grant.alone] == [0, 1] or order == "async"
-        assert sorted(grant.trial for grant in granted if grant.alone) == [0, 1]
-        assert [trial.state for trial in clock.core.trials[:3]] == ["OOM", "COMPLETE", "COMPLETE"]
-        assert list(memo.failures) == [clock.core.trials[0].key]
-
-
-def test_a_kill_before_the_lonely_retry_grants_it_again() -> None:
-    memo = DictMemo()
-    core = make_core(memo)
-    core.advance()
-    core.fail(0, 1, Failure("OOM", 1, "too big"))
-    again = make_core(memo)
-    again.advance()
-    assert again.grants()[0].trial == 0 and not again.grants()[0].alone
 
 
 SMALL = Space((Categorical("lora_rank", (2, 4)), Categorical("lr", (1e-3, 1e-2)), Categorical("leakage_weight", (0.0, 1.0))))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.disk import Filling, State, quick_folder, state
+from tests.disk import Filling, State, content_of, quick_folder, state
 from tests.support import small_experiment
 from tests.tuning.simulated import Clock, make_core, metrics_of
 from tests.tuning.whole_search import Search, remember_study
@@ -108,15 +108,27 @@ def refused(launch: Callable[[], Any], root: Path, number: int) -> bool:
 
 def files(root: Path) -> dict[str, bytes]:
     """Every file by name, but for temporary ones and `timing.csv`, which tells of launches."""
-    found = {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    hidden = [path for path in found if any(part.startswith(".") for part in path.parts)]
-    return {str(path): found[path] for path in found if path not in hidden and path.name != "timing.csv"}
+    found = {}
+    for folder, inside, names in os.walk(root):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and name != "timing.csv":
+                path = f"{folder}/{name}"
+                found[path.removeprefix(f"{root}/")] = content_of(path)
+    return found
 
 
 def torn_lines(root: Path) -> int:
     """Lines of `timing.csv` that are not whole."""
     timing = root / "timing.csv"
     return sum(line.count(",") != len(TIMING) - 1 for line in timing.read_text().splitlines()) if timing.exists() else 0
+
+
+def temporary(root: Path) -> list[str]:
+    """What is being written, replaced or removed."""
+    return [
+        name for _, inside, names in os.walk(root) for name in (*inside, *names) if name.startswith(".") and name.endswith(".tmp")
+    ]
 
 
 @pytest.fixture
@@ -152,7 +164,7 @@ def cut_after(room: int, root: Path, whole: dict[str, bytes], number: int, known
     left = state(root)
     if left not in known:
         launched(root, memo)
-        assert files(root) == whole and not list(root.rglob(".*.tmp")) and torn_lines(root) <= (number == errno.EROFS)
+        assert files(root) == whole and not temporary(root) and torn_lines(root) <= (number == errno.EROFS)
         known[left] = set(memo[-1].epochs)
     assert not finished.keys() & known[left], "what was finished is not trained again"
     shutil.rmtree(root)

@@ -31,7 +31,10 @@ ENDED = {
     "crashed": "CRASHED",
     "failed": "CRASHED",
 }
-TIMEOUT_S, FORMAT = 20, 1
+FORMAT = 1
+# Of a request, before a server is given up: whole seconds, and 2 attempts at least, since the client takes less for its own default.
+TIMEOUT_S, ATTEMPTS = 20.0, 3
+PAUSE_S, SERVICE_S = 2.0, 10.0  # between two attempts at most; for the client's service to start and to answer
 
 
 def read_offline(folder: Path, like: Campaign) -> tuple[list[Campaign], list[DataError]]:
@@ -81,7 +84,7 @@ def fetch(path: str) -> dict[str, Any]:
     """`config` and `runs` of a sweep, with their whole history (`scan_history`; `history` would sample).
 
     Raises:
-        UserError: no network, no key, or no such sweep.
+        UserError: no network, no key, no such sweep, or a server that fails, hangs or goes away meanwhile.
     """
     try:
         sweep = public_api().sweep(path)
@@ -91,8 +94,8 @@ def fetch(path: str) -> dict[str, Any]:
                 "name": run.name,
                 "state": run.state,
                 "config": dict(run.config),
-                "summary": dict(run.summary),
-                "history": [dict(row) for row in run.scan_history()],
+                "summary": dict(run.summary_metrics),
+                "history": [dict(row) for row in run.scan_history(use_cache=False)],
             }
             for run in sweep.runs
         ]
@@ -104,10 +107,19 @@ def fetch(path: str) -> dict[str, Any]:
 
 
 def public_api() -> Any:
-    """W&B's public API; its key is read by the library itself."""
+    """W&B's public API; its key is read by the library itself.
+
+    While it scans a history it would wait for a server that fails or hangs without end, and elsewhere it would give up before its service can say
+    why; so the service is told when to give up, and is waited for longer than that takes.
+    """
     import wandb
 
-    return wandb.Api(timeout=TIMEOUT_S)
+    limits: dict[str, Any] = {}
+    for kind in ("graphql", "file_transfer"):
+        limits |= {f"x_{kind}_timeout_seconds": TIMEOUT_S, f"x_{kind}_retry_max": ATTEMPTS - 1}
+        limits |= {f"x_{kind}_retry_wait_min_seconds": PAUSE_S / 2, f"x_{kind}_retry_wait_max_seconds": PAUSE_S}
+    wandb.setup(wandb.Settings(silent=True, **limits))
+    return wandb.Api(timeout=math.ceil(ATTEMPTS * (TIMEOUT_S + PAUSE_S) + SERVICE_S))
 
 
 def campaign(
@@ -196,8 +208,8 @@ def _executions(number: int, run: Run, metric: str) -> Iterator[Execution]:
 
 
 def _rows(run: Run, metric: str) -> Iterator[Mapping[str, Any]]:
-    """The rows of finished epochs, by step."""
-    yield from sorted((row for row in run["history"] if metric in row), key=lambda row: row.get("_step", 0))
+    """The rows of finished epochs, by step. A server gives rows without the metric, from its exported files, with None for it."""
+    yield from sorted((row for row in run["history"] if row.get(metric) is not None), key=lambda row: row.get("_step", 0))
 
 
 def _begun(run: Run) -> tuple[float, float, str]:
@@ -228,5 +240,7 @@ def _finite(value: Any) -> Any:
 def _client_errors() -> tuple[type[Exception], ...]:
     import requests
     from wandb import errors
+    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-    return OSError, ValueError, errors.Error, requests.RequestException
+    # the last is what a scan of a history raises, and no wandb.errors.Error
+    return OSError, ValueError, errors.Error, requests.RequestException, WandbApiFailedError
