@@ -161,7 +161,13 @@ class Step:
 
 
 def compile_blocks(backbone: Backbone) -> None:
-    """Compile every decoder block of talker and code predictor: a region at a time, so that equal blocks share their code."""
+    """Compile every decoder block of talker and code predictor: a region at a time, so that equal blocks share their code.
+
+    What was compiled for another case is forgotten. One code object serves both stacks, with gradients and without, in training and not: more variants than the eight after which torch
+    would run the rest eagerly, with a warning only.
+    """
+    torch.compiler.reset()
+    torch._dynamo.config.recompile_limit = 64
     for block in (*backbone.talker.model.layers, *backbone.talker.code_predictor.model.layers):
         block.compile(dynamic=False)
 
