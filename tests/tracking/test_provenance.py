@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from email import message_from_string
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,9 +45,8 @@ def test_versions_are_read_without_importing_packages() -> None:
 
 
 def test_a_broken_installation_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [SimpleNamespace(metadata={"Name": name}, version="1") for name in ("B_b", "a")] + [
-        SimpleNamespace(metadata={"Name": None}, version=None)
-    ]
+    texts = ("Name: B_b\nVersion: 1\n", "Name: a\nVersion: 1\n", "")  # the last: a folder that an interrupted pip has left
+    found = [SimpleNamespace(metadata=message_from_string(text)) for text in texts]
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
     assert packages() == {"a": "1", "b-b": "1"}
 

@@ -77,7 +77,8 @@ def recorded_arguments(arguments: Sequence[str]) -> list[str]:
 
 def packages() -> dict[str, str]:
     """Installed distributions and their versions, sorted by name."""
-    found = {dist.metadata["Name"]: dist.version for dist in metadata.distributions()}
+    read = [dist.metadata for dist in metadata.distributions()]  # each access reads the file
+    found = {one["Name"]: one["Version"] for one in read}
     return dict(sorted((name.lower().replace("_", "-"), version) for name, version in found.items() if name))
 
 
