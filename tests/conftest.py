@@ -66,8 +66,9 @@ def small_data(small_spec: Experiment) -> TrialData:
     import torch
 
     from tune_accent.training.preparation import open_inputs
+    from tune_accent.training.seeding import configure_torch
 
-    torch.set_num_threads(1)
+    configure_torch(small_spec.training)  # what is cached with the data must not depend on which test asks for it first
     return open_inputs(small_spec, torch.device("cpu"))
 
 

@@ -38,7 +38,7 @@ class TrialData:
         accents: names in label order; `accent_labels` (N,) int64 numbers the rows, as they are trained with (see shuffled.py).
         speakers: names of the training speakers in label order; `speaker_labels` (N,) is -1 elsewhere.
         mean_speaker: (D,) float32 mean embedding of the training rows: S of every ∅-batch.
-        base_losses: cache of the base model's loss, by seed of the frames, split, sub_frames and batch size.
+        base_losses: cache of the base model's loss, by seed of the frames, split, sub_frames, batch size, precision and determinism.
     """
 
     speech: Prepared
@@ -49,7 +49,7 @@ class TrialData:
     speakers: tuple[str, ...]
     speaker_labels: np.ndarray
     mean_speaker: Tensor
-    base_losses: dict[tuple[int, str, int | None, int], BaseLoss] = field(default_factory=dict)
+    base_losses: dict[tuple[int, str, int | None, int, str, bool], BaseLoss] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:

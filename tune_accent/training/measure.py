@@ -68,7 +68,8 @@ def flat(found: Evaluation, suffix: str) -> dict[str, Any]:
 
 def base_loss(spec: Experiment, data: TrialData, trial: Trial, split: str = "val") -> BaseLoss:
     """Loss of the base model on `split`: the adapter switched off, the heads not involved. Computed once per process, for all repeats."""
-    setting = (spec.seed, split, spec.training.sub_frames, spec.evaluation.batch_size)
+    training = spec.training
+    setting = (spec.seed, split, training.sub_frames, spec.evaluation.batch_size, training.precision, training.deterministic)
     if setting not in data.base_losses:
         with nullcontext() if trial.adapter is None else trial.adapter.disable_adapter():
             data.base_losses[setting] = represent(spec, data, None, scored=split).loss

@@ -29,16 +29,18 @@ def configure_torch(training: Training) -> None:
     The same for search and paper run: deterministic algorithms, cuBLAS workspace, cuDNN deterministic and without autotuning, full float32
     products (no TF32); `sdpa` by the math kernel, flash_attention_2 with its deterministic backward.
     """
+    exact = training.deterministic
     torch.set_num_threads(training.threads)
-    if training.deterministic:
+    if exact:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         os.environ.setdefault("FLASH_ATTENTION_DETERMINISTIC", "1")  # read by transformers for flash_attention_2
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cuda.enable_flash_sdp(False)  # their backward passes add in any order: the math kernel is left
-        torch.backends.cuda.enable_mem_efficient_sdp(False)
-        torch.backends.cuda.enable_cudnn_sdp(False)
-        torch.backends.cuda.enable_math_sdp(True)
-    torch.use_deterministic_algorithms(training.deterministic)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = exact
+    torch.backends.cudnn.allow_tf32 = not exact
+    torch.backends.cuda.matmul.allow_tf32 = False
+    # The others' backward passes add in any order. Switched back on, since a worker trains trials of both kinds where `deterministic` is searched.
+    torch.backends.cuda.enable_flash_sdp(not exact)
+    torch.backends.cuda.enable_mem_efficient_sdp(not exact)
+    torch.backends.cuda.enable_cudnn_sdp(not exact)
+    torch.backends.cuda.enable_math_sdp(True)
+    torch.use_deterministic_algorithms(exact)
