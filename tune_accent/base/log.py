@@ -19,7 +19,7 @@ class _Terminal(logging.StreamHandler[Any]):
     """Writes to whatever `sys.stderr` is at the moment, so that a live table can move out of the way."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.setStream(sys.stderr)
+        self.stream = sys.stderr  # `setStream` would flush the one before, which may be closed; every message was flushed already
         super().emit(record)
 
 
