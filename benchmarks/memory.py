@@ -4,7 +4,7 @@
 
 Random weights of the real classes, LoRA as in configs/qwen3_tts_*.yaml, its steps with and without checkpointing. What is counted are bytes of tensors that a step makes: what
 autograd keeps, gradients, passing ones. Beside them a GPU holds the context and what the caching allocator rounds up, which no CPU can show. Attention is the math kernel that
-deterministic training uses there too. In bf16, which trials use on CUDA, a CPU without bf16 instructions takes the better part of an hour for a step. 1.7B in fp32 takes some 12 GB.
+deterministic training uses there too. A CPU without bf16 instructions is very slow in bf16, which trials use on CUDA. 1.7B in fp32 holds 10.4 GB of tensors.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tests.models.shaped import batch_of, peak_bytes, shaped
+from tests.models.shaped import batch_of, peak_bytes, shaped, step_loss
 from tune_accent.config.load import load_experiment
 from tune_accent.config.schema import Experiment, Precision
 from tune_accent.models.backbone import Backbone, set_checkpointing
-from tune_accent.models.forward import forward, pool
 from tune_accent.models.lora import attach
 from tune_accent.models.memory import estimate, setting_of
 from tune_accent.models.published import PARAMETERS, published_config
@@ -57,17 +56,13 @@ def experiment_of(size: str, precision: Precision, **switches: Any) -> Experimen
 def measure(backbone: Backbone, spec: Experiment, shape: Shape, rows: int, frames: int) -> Measured:
     """One forward and backward of `rows` utterances of `frames` frames."""
     set_checkpointing(backbone, spec.training.gradient_checkpointing, spec.training.predictor_checkpointing)
-    inputs, voices = batch_of(backbone, rows, frames, TOKENS), torch.zeros(rows, backbone.hidden)
+    inputs = batch_of(backbone, rows, frames, TOKENS)
     accent = torch.zeros(1, backbone.hidden, requires_grad=True)
-    chosen = None if spec.training.sub_frames is None else torch.arange(spec.training.sub_frames)
 
     def step() -> None:
         with sdpa_kernel(SDPBackend.MATH):
             with torch.autocast("cpu", torch.bfloat16, enabled=spec.training.precision == "bf16"):
-                output = forward(
-                    backbone, inputs, speaker=voices, accent=accent.expand(rows, -1), layer=spec.model.layer, sub_frames=chosen
-                )
-                loss = output.loss_codebook0 + output.loss_subtalker + pool(output.hidden, output.frames).mean()
+                loss = step_loss(backbone, inputs, accent, spec.model.layer, spec.training.sub_frames)
             torch.autograd.backward(loss)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -87,10 +82,8 @@ def table(sizes: list[str], precision: Precision, rows: int, lengths: list[int])
     for size in sizes:
         config = published_config(size)
         assert config is not None, size
-        backbone, shape = (
-            shaped(config, "cpu", TYPES[precision]),
-            Shape.of(config, PARAMETERS[config["talker_config"]["hidden_size"]]),
-        )
+        shape = Shape.of(config, PARAMETERS[config["talker_config"]["hidden_size"]])
+        backbone = shaped(config, "cpu", TYPES[precision])
         attach(backbone, experiment_of(size, precision).model.lora, seed=0)
         backbone.model.train()
         for place, switches in enumerate(SWITCHES):
@@ -99,7 +92,7 @@ def table(sizes: list[str], precision: Precision, rows: int, lengths: list[int])
                 if not place and frames == lengths[0]:
                     yield f"{size:<6} {'':>4} {'':>6}  {'frozen weights':<22} {_pair(found.weights)}"
                 yield f"{size:<6} {rows:>4} {frames:>6}  {WORDS[place]:<22} {_pair(found.step)}"
-        del backbone
+        del backbone  # before the next one is made
 
 
 def _pair(found: tuple[float, float]) -> str:

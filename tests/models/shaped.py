@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tune_accent.models.backbone import Backbone
-from tune_accent.models.forward import Inputs, collate
+from tune_accent.models.forward import Inputs, collate, forward, pool
 from tune_accent.models.published import published_config
 from tune_accent.models.qwen_import import import_qwen_tts
 
@@ -50,6 +50,15 @@ def batch_of(backbone: Backbone, rows: int, frames: int, tokens: int) -> Inputs:
     rng = np.random.default_rng(0)
     codes = [rng.integers(0, backbone.codebook_size, (frames, 16)) for _ in range(rows)]
     return collate(backbone, [rng.integers(4, 200, tokens).tolist() for _ in range(rows)], codes, None)
+
+
+def step_loss(backbone: Backbone, inputs: Inputs, accent: torch.Tensor, layer: int, sub_frames: int | None) -> torch.Tensor:
+    """A loss that reaches all that a training step keeps: both cross-entropies and what is pooled at `layer`; `accent` is (1, H)."""
+    rows = len(inputs.frames)
+    chosen = None if sub_frames is None else torch.arange(sub_frames)
+    voices = torch.zeros(rows, backbone.hidden)
+    output = forward(backbone, inputs, speaker=voices, accent=accent.expand(rows, -1), layer=layer, sub_frames=chosen)
+    return output.loss_codebook0 + output.loss_subtalker + pool(output.hidden, output.frames).mean()
 
 
 def peak_bytes(run: Callable[[], object], trace: Path) -> int:

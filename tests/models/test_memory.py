@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tests.models.shaped import batch_of, peak_bytes, shaped, small_config
+from tests.models.shaped import batch_of, peak_bytes, shaped, small_config, step_loss
 from tune_accent.config.schema import Experiment, Lora
 from tune_accent.models.backbone import Backbone, set_checkpointing
-from tune_accent.models.forward import forward, pool
 from tune_accent.models.lora import attach
 from tune_accent.models.memory import Setting, estimate, setting_of, step_bytes, trained_weights
 from tune_accent.models.shape import Batch, Shape
@@ -53,10 +52,7 @@ def ready(spec: Experiment, hidden: int) -> Backbone:
 
 
 def loss_of(backbone: Backbone, accent: Tensor, spec: Experiment, frames: int = FRAMES) -> Tensor:
-    inputs, voices = batch_of(backbone, ROWS, frames, TOKENS), torch.zeros(ROWS, backbone.hidden)
-    chosen = None if spec.training.sub_frames is None else torch.arange(spec.training.sub_frames)
-    output = forward(backbone, inputs, speaker=voices, accent=accent, layer=2, sub_frames=chosen)
-    return output.loss_codebook0 + output.loss_subtalker + pool(output.hidden, output.frames).mean()
+    return step_loss(backbone, batch_of(backbone, ROWS, frames, TOKENS), accent, 2, spec.training.sub_frames)
 
 
 def shape_of(hidden: int) -> Shape:
@@ -89,7 +85,7 @@ def test_a_step_takes_what_was_forecast(training: dict[str, Any], hidden: int, t
 
     def step() -> None:
         with computing(setting):
-            loss = loss_of(backbone, accent.expand(ROWS, -1), spec)
+            loss = loss_of(backbone, accent, spec)
         with kernels(setting):  # checkpoints compute again
             torch.autograd.backward(loss)
 
@@ -115,7 +111,7 @@ def test_an_evaluation_batch_takes_what_was_forecast(training: dict[str, Any], t
 
     def batch() -> None:
         with torch.no_grad(), computing(setting):
-            loss_of(backbone, torch.zeros(ROWS, 128), spec)
+            loss_of(backbone, torch.zeros(1, 128), spec)
 
     frames = ROWS * FRAMES
     of = Batch(ROWS, 11 + TOKENS + FRAMES, frames, spec.training.sub_frames or frames)
@@ -141,7 +137,7 @@ def test_every_switch_gives_the_same_loss_within_its_precision(training: dict[st
         backbone = ready(spec, 128)
         backbone.model.train()
         with computing(setting_of(spec)):
-            loss = loss_of(backbone, torch.zeros(ROWS, 128), spec, frames=12)
+            loss = loss_of(backbone, torch.zeros(1, 128), spec, frames=12)
             gradients = torch.autograd.grad(loss, adapter_parameters_of(backbone), allow_unused=True)
         return float(loss.detach()), [gradient for gradient in gradients if gradient is not None]
 

@@ -14,7 +14,7 @@ from peft import PeftModel
 from tests.support import small_experiment
 from tune_accent.base.checksums import check_folder
 from tune_accent.base.errors import DataError, ModelError
-from tune_accent.config.schema import Control, Experiment
+from tune_accent.config.schema import Control, Experiment, Training
 from tune_accent.data.manifest import read_manifest
 from tune_accent.models.adapter_base import adapter_base, read_accents
 from tune_accent.models.backbone import load_backbone
@@ -29,6 +29,7 @@ from tune_accent.synthesize import main as synthesize
 from tune_accent.training.checkpoint import load_checkpoint, save_checkpoint
 from tune_accent.training.encode import represent
 from tune_accent.training.protocol import protocol
+from tune_accent.training.seeding import configure_torch
 from tune_accent.training.trainer import train
 from tune_accent.training.trial import build_trial, close_trial
 
@@ -160,7 +161,9 @@ def test_hidden_states_follow_no_accent_before_training(spec: Experiment, small_
     trial = build_trial(spec, small_data)
     save_checkpoint(tmp_path / "0000", trial)
     close_trial(trial)
+    configure_torch(Training(deterministic=False))  # a process that has trained nothing yet
     figures = hidden_control(spec, small_data, tmp_path / "0000", seed=1)
+    assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic
     assert len(figures) == 16
     for suffix in ("", "_given", "_h", "_h_given"):
         follows, other = figures[f"follows{suffix}"], figures[f"follows_other{suffix}"]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 
@@ -21,9 +21,6 @@ from tune_accent.paper.selection import select, winner
 from tune_accent.paper.train import OutOfTime, known_runs, train_arms
 from tune_accent.tuning import driver, program
 from tune_accent.tuning.memo import FolderMemo
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = pytest.mark.usefixtures("own_logger")
 BASE = {"lora_rank": 4, "lora_alpha_ratio": 2, "lr": 0.005, "leakage_weight": 1.0, "training.batch_size": 12}

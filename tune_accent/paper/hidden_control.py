@@ -24,6 +24,7 @@ from tune_accent.training.checkpoint import load_checkpoint
 from tune_accent.training.encode import Given, Representation, represent
 from tune_accent.training.inputs import TrialData
 from tune_accent.training.protocol import protocol
+from tune_accent.training.seeding import configure_torch
 from tune_accent.training.trial import Trial, build_trial, close_trial
 
 SWAPPING = "swapping A"
@@ -45,6 +46,7 @@ def hidden_control(
     Raises:
         DataError: the checkpoint is damaged, or of another run.
     """
+    configure_torch(spec.training)  # in a paper run that is continued right here, nothing has trained in this process
     trial = build_trial(spec, data)
     try:
         load_checkpoint(checkpoint, trial, data.device)

@@ -193,7 +193,6 @@ def _control(base: Base, chosen: Chosen, progress: Progress) -> None:
     from tune_accent.paper.hidden_control import hidden_control
     from tune_accent.training.device import default_device
     from tune_accent.training.preparation import open_inputs
-    from tune_accent.training.seeding import configure_torch
 
     given, seed = _given_away(base, chosen), derive_seed(base.experiment.seed, "control")
     options = base.experiment.paper.control.model_dump(mode="json")
@@ -201,7 +200,6 @@ def _control(base: Base, chosen: Chosen, progress: Progress) -> None:
     if control_identity(base.root / FOLDER) == identity:
         return
     export_adapter(given.checkpoint, given.base, base.root / FOLDER / ADAPTER, "")
-    configure_torch(given.spec.training)  # a run that is continued here has not trained or tested anything in this process
     hidden = hidden_control(given.spec, open_inputs(given.spec, default_device()), given.checkpoint, seed=seed, progress=progress)
     found = measure_control(base.experiment, base.root / FOLDER / ADAPTER, base.root, seed=seed, hidden=hidden, progress=progress)
     write_control(base.root / FOLDER, found, identity)

@@ -24,7 +24,7 @@ def seed_everything(seed: int, *names: str | int) -> None:
 
 
 def configure_torch(training: Training) -> None:
-    """Set threads and deterministic algorithms of this process; must run before CUDA starts for cuBLAS to be deterministic.
+    """Set threads and deterministic algorithms of this process, whatever was set before; must run before CUDA starts for cuBLAS to be deterministic.
 
     The same for search and paper run: deterministic algorithms, cuBLAS workspace, cuDNN deterministic and without autotuning, full float32
     products (no TF32); `sdpa` by the math kernel, flash_attention_2 with its deterministic backward.
